@@ -1,0 +1,52 @@
+//! Commands of the page: what each server function takes and gives back.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ids::{ConversationId, MessageId, RequestId},
+    message::{MessageText, MessageView, Role},
+    settings::Settings,
+};
+
+/// Says something and asks for an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SendCommand {
+    /// Made by the page; the same request twice is carried out once.
+    pub request: RequestId,
+    /// Where; a conversation of this name is begun where there is none yet.
+    pub conversation: ConversationId,
+    /// The message it follows, `None` for a first one.
+    pub parent: Option<MessageId>,
+    /// [`Role::User`] or [`Role::Exec`].
+    pub role: Role,
+    /// What is said.
+    pub text: MessageText,
+    /// The conversation's system prompt from here on, empty for none.
+    pub system: String,
+    /// What was changed from the defaults.
+    pub settings: Settings,
+}
+
+/// Asks for another answer beside an existing one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegenerateCommand {
+    /// Made by the page; the same request twice is carried out once.
+    pub request: RequestId,
+    /// Where.
+    pub conversation: ConversationId,
+    /// The answer that gets a sibling.
+    pub answer: MessageId,
+    /// The conversation's system prompt from here on, empty for none.
+    pub system: String,
+    /// What was changed from the defaults.
+    pub settings: Settings,
+}
+
+/// A generation has begun.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// The person's message, `None` after a regenerate.
+    pub message: Option<MessageView>,
+    /// The answer that is now running.
+    pub answer: MessageView,
+}

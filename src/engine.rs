@@ -1,0 +1,19 @@
+//! The engine: token ids in, token ids and text out.
+//!
+//! One OS thread owns the device; around it are pure parts that need none. It knows no users, no HTTP, no storage.
+//! **Architecture Invariant:** tensors exist only below this module.
+
+pub mod backend;
+pub mod checkpoint;
+pub mod config;
+pub mod detokenizer;
+pub mod generation_config;
+pub mod kv;
+pub mod load;
+pub mod prompt;
+pub mod request;
+pub mod sampling;
+pub mod scheduler;
+pub mod stats;
+pub mod tokenizer;
+pub mod worker;

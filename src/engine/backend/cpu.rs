@@ -1,0 +1,1 @@
+//! The model on this machine's cores, in f32.

@@ -1,0 +1,1 @@
+//! candle-transformers' Llama behind the trait: the oracle.

@@ -1,0 +1,24 @@
+//! XVERSE Chat, module by module in reading order.
+
+pub mod chat;
+
+pub mod api;
+
+pub mod app;
+
+#[cfg(feature = "ssr")]
+pub mod render;
+
+#[cfg(feature = "ssr")]
+pub mod engine;
+
+#[cfg(feature = "ssr")]
+pub mod server;
+
+/// Takes over the server-rendered page in the browser.
+#[cfg(feature = "hydrate")]
+#[wasm_bindgen::prelude::wasm_bindgen]
+pub fn hydrate() {
+    console_error_panic_hook::set_once();
+    leptos::mount::hydrate_body(app::App);
+}

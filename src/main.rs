@@ -1,0 +1,3 @@
+//! The `xverse-chat` program: parse, run, exit status; nothing else.
+
+fn main() {}

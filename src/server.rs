@@ -1,0 +1,3 @@
+//! The server: what is between the network and the engine.
+
+pub mod service;
