@@ -6,6 +6,7 @@
 //! to the host. It knows no queues, no requests, no text.
 
 pub mod cpu;
+mod output;
 pub mod reference;
 
 use super::{
