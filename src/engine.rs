@@ -15,5 +15,6 @@ pub mod request;
 pub mod sampling;
 pub mod scheduler;
 pub mod stats;
+pub mod stop;
 pub mod tokenizer;
 pub mod worker;
