@@ -1,5 +1,8 @@
 //! What is seen: the page's components and the store behind them.
 
+#[cfg(feature = "ssr")]
+pub mod shell;
+
 use leptos::prelude::*;
 
 /// The whole page.

@@ -235,7 +235,9 @@ mod tests {
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(std::iter::once("xverse-chat").chain(args.iter().copied()).map(|arg| underscored(arg.into())))
+        Cli::try_parse_from(
+            std::iter::once("xverse-chat").chain(args.iter().copied()).map(|arg| underscored(arg.into())),
+        )
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl Config {
                 max_waiting: args.max_waiting.or(file.limits.max_waiting).unwrap_or(64) as usize,
                 prefill_chunk: at_least_one("prefill_chunk", file.engine.prefill_chunk, 256)?,
                 min_step_ms: file.engine.min_step_ms.unwrap_or(0),
+                poison_freed_blocks: false,
             },
             load: LoadOptions {
                 model_path: model.model_path,

@@ -136,7 +136,10 @@ impl Conversations {
         let record = tree.and_then(|tree| tree.get(parent)).ok_or_else(|| ChatError::not_found("message"))?;
         match &record.answer {
             Some(AnswerRecord { state: AnswerState::Running { .. }, .. }) => {
-                return Err(ChatError::new(ErrorCode::Conflict, "the answer before this message is still being written"));
+                return Err(ChatError::new(
+                    ErrorCode::Conflict,
+                    "the answer before this message is still being written",
+                ));
             }
             Some(AnswerRecord { state: AnswerState::Ended { .. }, .. }) => {}
             None => return Err(ChatError::new(ErrorCode::Conflict, "a message can only follow an answer")),
@@ -186,8 +189,7 @@ impl Conversations {
     ) -> Result<Vec<AnswerPlace>, ChatError> {
         self.check_room(id, records.len())?;
         let parent = records.first().and_then(|record| record.parent);
-        let is_there =
-            |parent| self.by_id.get(&id).is_some_and(|conversation| conversation.tree.get(parent).is_some());
+        let is_there = |parent| self.by_id.get(&id).is_some_and(|conversation| conversation.tree.get(parent).is_some());
         if parent.is_some_and(|parent| !is_there(parent)) {
             return Err(ChatError::not_found("message"));
         }

@@ -132,7 +132,9 @@ impl Generation {
         let log = self.lock();
         let blocks = log.events.iter().filter_map(|event| match &event.kind {
             EventKind::Block { block, .. } => Some(block.clone()),
-            EventKind::Queued { .. } | EventKind::Reading { .. } | EventKind::Tail { .. } | EventKind::End { .. } => None,
+            EventKind::Queued { .. } | EventKind::Reading { .. } | EventKind::Tail { .. } | EventKind::End { .. } => {
+                None
+            }
         });
         blocks.collect()
     }

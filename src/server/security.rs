@@ -109,7 +109,8 @@ fn is_from_own_page(headers: &HeaderMap) -> bool {
 /// Takes a request's body in whole, within the limits of size (413) and time (408), before anything looks at it.
 pub async fn limit_body(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let declared =
+        parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limits.body_bytes as u64) {
         return too_large(&limits);
     }
@@ -162,7 +163,8 @@ fn too_large(limits: &Limits) -> Response<Body> {
 /// Puts on every answer the headers that it does not have yet.
 pub async fn set_headers(request: Request, next: Next) -> Response<Body> {
     let mut response = next.run(request).await;
-    let is_file = response.headers().contains_key(header::LAST_MODIFIED) || response.status() == StatusCode::NOT_MODIFIED;
+    let is_file =
+        response.headers().contains_key(header::LAST_MODIFIED) || response.status() == StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -173,7 +175,10 @@ pub async fn set_headers(request: Request, next: Next) -> Response<Body> {
             HeaderName::from_static("permissions-policy"),
             "camera=(), geolocation=(), microphone=(), payment=(), usb=(), clipboard-write=(self)",
         ),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
         // The page's files keep their names from build to build, so they may be kept but are asked after each time.
         (header::CACHE_CONTROL, if is_file { "no-cache" } else { "no-store" }),
     ] {
@@ -209,10 +214,7 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect()
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
     }
 
     #[test]

@@ -48,7 +48,8 @@ const QUEUE_RETRY_S: u32 = 5;
 /// As there.
 pub async fn page(conversation: Option<ConversationId>) -> Result<PageData, ChatError> {
     let server = server()?;
-    let view = conversation.map(|id| server.conversations().view(id).ok_or_else(|| ChatError::not_found("conversation")));
+    let view =
+        conversation.map(|id| server.conversations().view(id).ok_or_else(|| ChatError::not_found("conversation")));
     if matches!(view, Some(Err(_)))
         && let Some(response) = use_context::<ResponseOptions>()
     {
@@ -141,9 +142,7 @@ async fn carry_out_regenerate(
     };
     let ask = Ask { conversation: command.conversation, system: &command.system, settings: &command.settings };
     let admitted = admit(server, &ready, &ask, turns).await?;
-    let place = begin(server, &ask, admitted, arrived, |record| {
-        vec![Record { parent: Some(question), ..record }]
-    })?;
+    let place = begin(server, &ask, admitted, arrived, |record| vec![Record { parent: Some(question), ..record }])?;
     Ok(Made { message: None, place })
 }
 
@@ -176,7 +175,12 @@ fn check_role(ready: &Ready, role: Role) -> Result<(), ChatError> {
     Err(ChatError::new(ErrorCode::RoleUnsupported, message))
 }
 
-async fn admit(server: &Arc<Server>, ready: &Arc<Ready>, ask: &Ask<'_>, turns: Vec<Turn>) -> Result<Admitted, ChatError> {
+async fn admit(
+    server: &Arc<Server>,
+    ready: &Arc<Ready>,
+    ask: &Ask<'_>,
+    turns: Vec<Turn>,
+) -> Result<Admitted, ChatError> {
     let limit = server.limits.max_new_tokens.min(ready.model.context_length.saturating_sub(1).max(1));
     let sampling = ask.settings.resolve(&ready.model.defaults, limit)?;
     let seed = ask.settings.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64 & MAX_SEED);

@@ -91,7 +91,7 @@ impl Server {
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Engine::Unavailable(reason.into());
     }
 
-    /// The model, where it has been loaded, whether or not it still answers.
+    /// The model, where it has been loaded, also while the server goes down.
     #[must_use]
     pub fn loaded(&self) -> Option<Arc<Ready>> {
         match &*self.engine.read().unwrap_or_else(PoisonError::into_inner) {
@@ -100,19 +100,16 @@ impl Server {
         }
     }
 
-    /// The model, where it takes requests.
+    /// The model, where it takes requests. One that is busy with a long step takes them too, and they wait.
     ///
     /// # Errors
-    /// [`ErrorCode::ModelLoading`], [`ErrorCode::ShuttingDown`] or [`ErrorCode::EngineRestarted`], each with a time.
+    /// [`ErrorCode::ModelLoading`] or [`ErrorCode::ShuttingDown`], each with a time.
     pub fn ready(&self) -> Result<Arc<Ready>, ChatError> {
         if self.draining.is_cancelled() {
             return Err(ChatError::new(ErrorCode::ShuttingDown, "the server is shutting down").retry_after(10));
         }
         match &*self.engine.read().unwrap_or_else(PoisonError::into_inner) {
-            Engine::Ready(ready) if ready.engine.is_alive() => Ok(ready.clone()),
-            Engine::Ready(_) => {
-                Err(ChatError::new(ErrorCode::EngineRestarted, "the engine does not answer").retry_after(5))
-            }
+            Engine::Ready(ready) => Ok(ready.clone()),
             Engine::Loading => {
                 Err(ChatError::new(ErrorCode::ModelLoading, "the model is still being loaded").retry_after(2))
             }

@@ -122,11 +122,8 @@ impl FileConfig {
         toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text.get(..span.start).map_or(1, |before| before.lines().count()));
             let message = error.message();
-            let hint = if message.contains("unknown field") {
-                "\nhint: remove the key or correct its spelling"
-            } else {
-                ""
-            };
+            let hint =
+                if message.contains("unknown field") { "\nhint: remove the key or correct its spelling" } else { "" };
             format!("line {}: {}{hint}", line.max(1), message.replace('\n', " "))
         })
     }
@@ -137,9 +134,9 @@ impl FileConfig {
 /// # Errors
 /// [`Failure::Refused`] where Leptos' section is wrong or `site-root` would serve more than the page.
 pub fn leptos_options(path: &Path, folder: &Path) -> Result<LeptosOptions, Failure> {
-    let path_text = path.to_str().ok_or_else(|| {
-        Failure::Refused(format!("{} is not a name in UTF-8; expected one that is", path.display()))
-    })?;
+    let path_text = path
+        .to_str()
+        .ok_or_else(|| Failure::Refused(format!("{} is not a name in UTF-8; expected one that is", path.display())))?;
     let mut options = get_configuration(Some(path_text))
         .map_err(|error| Failure::Refused(format!("{path_text}, section [package.metadata.leptos]: {error}")))?
         .leptos_options;

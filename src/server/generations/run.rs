@@ -15,6 +15,7 @@ use crate::{
     chat::{
         error::ErrorCode,
         event::{EndReason, EventKind},
+        markup::Block,
         message::{AnswerState, AnswerStats},
     },
     engine::{
@@ -27,6 +28,8 @@ use crate::{
 
 /// Text is gathered this long before it is told again.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(30);
+
+const ENGINE_GONE: EndReason = EndReason::Failed { code: ErrorCode::EngineRestarted };
 
 /// What the task begins with.
 #[derive(Debug)]
@@ -70,8 +73,10 @@ pub async fn run(server: Arc<Server>, begin: Begin) {
                     return;
                 }
                 Some(event) => answer.take(event),
+                // The engine's thread is gone: told to end, or dead.
                 None => {
-                    answer.end(EndReason::Failed { code: ErrorCode::EngineRestarted });
+                    let is_draining = answer.server.draining.is_cancelled();
+                    answer.end(if is_draining { EndReason::Interrupted } else { ENGINE_GONE });
                     return;
                 }
             },
@@ -91,7 +96,7 @@ fn end_reason(end: EngineEnd) -> EndReason {
         EngineEnd::StopString => EndReason::StopString,
         EngineEnd::Cancelled => EndReason::Stopped,
         EngineEnd::NotANumber => EndReason::Failed { code: ErrorCode::NotANumber },
-        EngineEnd::StepFailed => EndReason::Failed { code: ErrorCode::EngineRestarted },
+        EngineEnd::StepFailed => ENGINE_GONE,
         EngineEnd::ShuttingDown => EndReason::Interrupted,
     }
 }
@@ -156,13 +161,7 @@ impl Answer {
     }
 
     /// Writes the record before the log, so that whoever has read the end finds the conversation ended.
-    fn conclude(
-        &mut self,
-        reason: EndReason,
-        text: String,
-        blocks: Vec<crate::chat::markup::Block>,
-        finished: Vec<crate::chat::markup::Block>,
-    ) {
+    fn conclude(&mut self, reason: EndReason, text: String, blocks: Vec<Block>, finished: Vec<Block>) {
         self.is_over = true;
         self.finish_stats();
         let ended = Ended {
