@@ -15,7 +15,8 @@ use crate::server::failure::Failure;
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
     /// Leptos' section; read here for its keys' names only.
-    package: Package,
+    #[serde(rename = "package")]
+    _package: Package,
     /// Where and as what to serve.
     #[serde(default)]
     pub server: ServerSection,
