@@ -1,6 +1,8 @@
 //! Drawing a token from logits, in the order of Hugging Face transformers: repetition penalty over prompt and output,
 //! temperature, top-k, softmax, top-p, draw.
 
+pub mod philox;
+
 use super::request::TokenLogprobs;
 use crate::chat::settings::Sampling;
 
