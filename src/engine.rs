@@ -4,6 +4,7 @@
 //! **Architecture Invariant:** tensors exist only below this module.
 
 pub mod backend;
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod detokenizer;

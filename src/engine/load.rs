@@ -203,7 +203,11 @@ pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1))
 }
 
-fn cpu_kind(device: DeviceChoice) -> Result<CpuKind, LoadError> {
+/// Which of them a choice of device means.
+///
+/// # Errors
+/// [`LoadError::NoCuda`].
+pub fn cpu_kind(device: DeviceChoice) -> Result<CpuKind, LoadError> {
     match device {
         DeviceChoice::Auto | DeviceChoice::Cpu => Ok(CpuKind::Paged),
         DeviceChoice::Reference => Ok(CpuKind::Reference),
@@ -236,7 +240,11 @@ pub fn check_vocabulary(tokenizer: &ChatTokenizer, config: &ModelConfig) -> Resu
     }
 }
 
-fn check_memory(n_parameters: u64) -> Result<(), LoadError> {
+/// Whether so many f32 parameters fit into what memory is available.
+///
+/// # Errors
+/// [`LoadError::Memory`].
+pub fn check_memory(n_parameters: u64) -> Result<(), LoadError> {
     let needed = n_parameters as f64 * DType::F32.size_in_bytes() as f64 / GIB;
     match available_memory() {
         Some(available) if needed > available / GIB => Err(LoadError::Memory { needed, available: available / GIB }),

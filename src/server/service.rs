@@ -1,7 +1,7 @@
 //! The commands, carried out.
 //!
 //! Order of a send: check, make the prompt, be admitted by the engine, and only then record; so a refusal leaves nothing
-//! behind. Knows nothing of HTTP but that a page that is not found has a status.
+//! behind. Knows nothing of HTTP.
 
 pub mod once;
 
@@ -11,7 +11,6 @@ use std::{
 };
 
 use leptos::prelude::use_context;
-use leptos_axum::ResponseOptions;
 
 use self::once::Made;
 use super::{
@@ -50,11 +49,6 @@ pub async fn page(conversation: Option<ConversationId>) -> Result<PageData, Chat
     let server = server()?;
     let view =
         conversation.map(|id| server.conversations().view(id).ok_or_else(|| ChatError::not_found("conversation")));
-    if matches!(view, Some(Err(_)))
-        && let Some(response) = use_context::<ResponseOptions>()
-    {
-        response.set_status(axum::http::StatusCode::NOT_FOUND);
-    }
     Ok(PageData { title: server.title.clone(), engine: server.engine_status(), conversation: view.transpose()? })
 }
 

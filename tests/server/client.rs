@@ -68,7 +68,8 @@ impl House {
 
     pub async fn post(&self, path: &str, body: &impl Serialize) -> Reply {
         let body = serde_json::to_string(body).unwrap();
-        self.ask(request(Method::POST, path).header("content-type", "application/json").body(body.into()).unwrap()).await
+        self.ask(request(Method::POST, path).header("content-type", "application/json").body(body.into()).unwrap())
+            .await
     }
 
     pub async fn send(&self, command: &SendCommand) -> Reply {

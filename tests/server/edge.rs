@@ -158,7 +158,8 @@ async fn the_metrics_count_what_the_engine_did() {
     let reply = house.get("/metrics").await;
     assert_eq!(reply.status, 200);
     let value = |name: &str| {
-        let line = reply.body.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name}"));
+        let line =
+            reply.body.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name}"));
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
     };
     assert_eq!(value("xverse_requests_submitted_total"), 1.0);

@@ -102,11 +102,8 @@ fn ready(plan: &Plan, gate: Gate) -> Ready {
         "bos_token_id": 2, "eos_token_id": 3
     });
     let config = ModelConfig::from_json(config.to_string().as_bytes()).unwrap();
-    let script = Script {
-        tokens: tokenizer.encode(plan.answer).unwrap(),
-        eos: config.eos_token_id,
-        panic_at: plan.panic_at,
-    };
+    let script =
+        Script { tokens: tokenizer.encode(plan.answer).unwrap(), eos: config.eos_token_id, panic_at: plan.panic_at };
     let backend = Scripted::new(config.vocab_size, plan.context, script, gate);
     let options =
         EngineOptions { max_running: plan.max_running, max_waiting: plan.max_waiting, ..EngineOptions::default() };

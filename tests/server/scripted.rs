@@ -32,7 +32,8 @@ impl Gate {
     }
 
     fn wait(&self) {
-        let mut passes = self.0.1.wait_while(self.0.0.lock().unwrap(), |passes| !passes.is_open && passes.left == 0).unwrap();
+        let mut passes =
+            self.0.1.wait_while(self.0.0.lock().unwrap(), |passes| !passes.is_open && passes.left == 0).unwrap();
         passes.left = passes.left.saturating_sub(1);
     }
 }
