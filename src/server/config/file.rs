@@ -121,11 +121,12 @@ impl FileConfig {
 
     fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text.get(..span.start).map_or(1, |before| before.lines().count()));
+            let line =
+                error.span().map_or(0, |span| text.get(..span.start).map_or(0, |before| before.matches('\n').count()));
             let message = error.message();
             let hint =
                 if message.contains("unknown field") { "\nhint: remove the key or correct its spelling" } else { "" };
-            format!("line {}: {}{hint}", line.max(1), message.replace('\n', " "))
+            format!("line {}: {}{hint}", line + 1, message.replace('\n', " "))
         })
     }
 }
