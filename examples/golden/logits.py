@@ -54,14 +54,14 @@ def scales(shape: Shape) -> dict[str, list[float]]:
     of_ffn = math.sqrt(3 / shape.intermediate_size)
     spread = {
         "embed_tokens": 0.02,
-        "q_proj": 1.3 * of_input,
-        "k_proj": 1.3 * of_input,
+        "q_proj": 1.1 * of_input,
+        "k_proj": 1.1 * of_input,
         "v_proj": 1.0 * of_input,
         "o_proj": 0.02 * of_input,
         "gate_proj": 1.2 * of_input,
         "up_proj": 1.2 * of_input,
         "down_proj": 0.012 * of_ffn,
-        "lm_head": 1.6 * of_input,
+        "lm_head": 1.1 * of_input,
     }
     table = {kind: [0.0, generator.dyadic(scale)] for kind, scale in spread.items()}
     table["norm"] = [1.0, 0.25]

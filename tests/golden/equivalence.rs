@@ -9,8 +9,12 @@ use super::{
     logits::loaded,
 };
 
-/// Largest difference of a log-probability between two ways of reading a prompt.
-const TOLERANCE: f32 = 1e-5;
+/// Largest difference of a log-probability between two ways of reading a prompt. The `cpu` backend sums in one order, whatever
+/// comes together; candle's products, on which `reference` stands, pick their order by shape.
+fn tolerance(device: DeviceChoice) -> f32 {
+    if device == DeviceChoice::Cpu { 0.0 } else { 1e-5 }
+}
+
 const N_TOKENS: usize = 64;
 
 /// Log-probabilities by token id.
@@ -22,12 +26,11 @@ fn by_id(drawn: &TokenLogprobs) -> Vec<f32> {
     row
 }
 
-fn assert_same(what: &str, expected: &[TokenLogprobs], found: &[TokenLogprobs]) {
+fn assert_same(device: DeviceChoice, what: &str, expected: &[TokenLogprobs], found: &[TokenLogprobs]) {
     let tokens = |answer: &[TokenLogprobs]| answer.iter().map(|drawn| drawn.token).collect::<Vec<_>>();
-    assert_eq!(tokens(expected), tokens(found), "{what}");
+    assert_eq!(tokens(expected), tokens(found), "{device:?}, {what}");
     let largest = expected.iter().zip(found).map(|(a, b)| difference(&by_id(a), &by_id(b))).fold(0.0, f32::max);
-    println!("{what}: {largest:e}");
-    assert!(largest <= TOLERANCE, "{what}: log-probabilities differ by {largest:e}");
+    assert!(largest <= tolerance(device), "{device:?}, {what}: log-probabilities differ by {largest:e}");
 }
 
 fn check_pieces(driver: &mut Driver, model: &GoldenModel, device: DeviceChoice) {
@@ -38,7 +41,7 @@ fn check_pieces(driver: &mut Driver, model: &GoldenModel, device: DeviceChoice) 
         for piece in [1, 7, 16] {
             let mut sequence = driver.begin(&case.prompt);
             let found = driver.answer(&mut sequence, piece, N_TOKENS);
-            assert_same(&format!("{device:?}, {}, pieces of {piece}", case.name), &expected, &found);
+            assert_same(device, &format!("{}, pieces of {piece}", case.name), &expected, &found);
             driver.end(sequence);
         }
     }
@@ -47,7 +50,7 @@ fn check_pieces(driver: &mut Driver, model: &GoldenModel, device: DeviceChoice) 
 /// A later turn, whose prompt begins with an earlier prompt and its answer, equals the same prompt read alone; so does one
 /// that goes another way in the middle of a block.
 fn check_prefix_hits(driver: &mut Driver, model: &GoldenModel, device: DeviceChoice) {
-    for case in model.cases.iter().filter(|case| case.prompt.len() >= 15) {
+    for case in model.cases.iter().filter(|case| [17, 128].contains(&case.prompt.len())) {
         let mut earlier = driver.begin(&case.prompt);
         driver.answer(&mut earlier, usize::MAX, N_TOKENS);
         let next_turn = [earlier.ids.as_slice(), &case.prompt[..15]].concat();
@@ -59,7 +62,7 @@ fn check_prefix_hits(driver: &mut Driver, model: &GoldenModel, device: DeviceCho
             driver.end(alone);
             let mut after_hit = driver.begin_after(&earlier, &ids);
             let found = driver.answer(&mut after_hit, usize::MAX, N_TOKENS);
-            assert_same(&format!("{device:?}, {}, {what} after a prefix hit", case.name), &expected, &found);
+            assert_same(device, &format!("{}, {what} after a prefix hit", case.name), &expected, &found);
             driver.end_but_keep(after_hit, &earlier);
         }
         driver.end(earlier);
@@ -82,5 +85,5 @@ fn the_cpu_backend_reads_prompts_in_any_pieces_alike() {
 
 #[test]
 fn the_reference_backend_reads_prompts_in_any_pieces_alike() {
-    check(DeviceChoice::Reference, &["small", "odd", "wide", "deep", "grouped"]);
+    check(DeviceChoice::Reference, &["odd", "wide", "grouped"]);
 }
