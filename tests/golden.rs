@@ -3,6 +3,7 @@
 //! The golden files come from `examples/golden`; see the README there. One binary, because each one links the whole engine.
 
 #![cfg(feature = "ssr")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "support/support.rs"]
 mod support;

@@ -57,7 +57,7 @@ fn cases() -> Vec<Ready> {
     let ready = |case: Case| {
         let mut logits = generator::logits(seed, &case.name, case.vocab_size, case.spread);
         if case.ties {
-            logits.iter_mut().for_each(|logit| *logit = logit.round_ties_even());
+            logits = logits.into_iter().map(f32::round_ties_even).collect();
         }
         let seen = generator::ids(seed, &format!("{}.seen", case.name), case.n_seen, case.vocab_size);
         Ready { case, logits, seen }

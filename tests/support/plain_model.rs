@@ -1,6 +1,6 @@
 //! The model in plain words: one token after another, one number after another, sums in f64.
 //!
-//! Written from the description of LLaMA, not from any of the backends. It can be made wrong on purpose ([`Mutation`]), to
+//! Written from the description of `LLaMA`, not from any of the backends. It can be made wrong on purpose ([`Mutation`]), to
 //! show that the golden files tell a wrong model from a right one.
 
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ pub enum Mutation {
     HeadsDealtOut,
     /// The activation is on the wrong branch.
     GateAndUpSwapped,
-    /// GELU instead of SiLU.
+    /// GELU instead of `SiLU`.
     Gelu,
     /// The feed-forward block's input is not normalised with its own weights.
     OneNormForBoth,
@@ -56,8 +56,14 @@ pub struct PlainModel {
 /// Keys and values so far: for each layer, one row a position.
 #[derive(Default, Clone)]
 pub struct PlainCache {
-    layers: Vec<(Vec<Vec<f32>>, Vec<Vec<f32>>)>,
+    layers: Vec<PlainLayer>,
     pub n_positions: usize,
+}
+
+#[derive(Default, Clone)]
+struct PlainLayer {
+    keys: Vec<Vec<f32>>,
+    values: Vec<Vec<f32>>,
 }
 
 impl PlainModel {
@@ -73,7 +79,7 @@ impl PlainModel {
     /// Logits of each of `ids`, which follow what is in the cache.
     pub fn forward(&self, ids: &[u32], cache: &mut PlainCache) -> Vec<Vec<f32>> {
         let hidden_size = self.spec.hidden_size;
-        cache.layers.resize(self.spec.num_hidden_layers, (Vec::new(), Vec::new()));
+        cache.layers.resize(self.spec.num_hidden_layers, PlainLayer::default());
         let embedding = &self.weights["model.embed_tokens.weight"];
         let mut hidden: Vec<Vec<f32>> =
             ids.iter().map(|&id| embedding[id as usize * hidden_size..][..hidden_size].to_vec()).collect();
@@ -91,7 +97,7 @@ impl PlainModel {
     fn attention_block(&self, layer: usize, hidden: &mut [Vec<f32>], cache: &mut PlainCache) {
         let name = |part: &str| format!("model.layers.{layer}.self_attn.{part}.weight");
         let first = cache.n_positions;
-        let (keys, values) = &mut cache.layers[layer];
+        let PlainLayer { keys, values } = &mut cache.layers[layer];
         let mut queries = Vec::new();
         for (idx, token) in hidden.iter().enumerate() {
             let normed = self.norm(&format!("model.layers.{layer}.input_layernorm.weight"), token);

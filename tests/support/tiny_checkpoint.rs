@@ -52,10 +52,10 @@ impl Default for TinySpec {
             ("q_proj", 0.28125),
             ("k_proj", 0.28125),
             ("v_proj", 0.21875),
-            ("o_proj", 0.004_394_531_25),
+            ("o_proj", 9.0 / 2048.0),
             ("gate_proj", 0.25),
             ("up_proj", 0.25),
-            ("down_proj", 0.001_586_914_062_5),
+            ("down_proj", 13.0 / 8192.0),
             ("lm_head", 0.34375),
         ];
         let mut scales: BTreeMap<String, [f32; 2]> =
