@@ -1,4 +1,4 @@
-//! XVERSE Chat, module by module in reading order.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod chat;
 

@@ -1,0 +1,26 @@
+import { execFileSync } from "node:child_process";
+import { defineConfig } from "@playwright/test";
+
+/** The system's Chromium: Playwright's own would be a download. */
+function chromium(): string {
+  return process.env.CHROMIUM || execFileSync("sh", ["-c", "command -v chromium || command -v google-chrome"]).toString().trim();
+}
+
+export default defineConfig({
+  testDir: "tests",
+  outputDir: "test-results",
+  // One server and one engine: tests side by side would only slow each other down.
+  workers: 1,
+  forbidOnly: true,
+  timeout: 90_000,
+  expect: { timeout: 20_000 },
+  reporter: [["list"]],
+  use: {
+    browserName: "chromium",
+    headless: true,
+    locale: "zh-CN",
+    viewport: { width: 1280, height: 800 },
+    trace: "retain-on-failure",
+    launchOptions: { executablePath: chromium(), args: process.getuid?.() === 0 ? ["--no-sandbox"] : [] },
+  },
+});

@@ -1,0 +1,79 @@
+import { expect, test } from "../fixtures.ts";
+
+test("Enter sends and Shift+Enter makes a new line", async ({ chat }) => {
+  await chat.open();
+  await chat.composer.pressSequentially("一");
+  await chat.composer.press("Shift+Enter");
+  await chat.composer.pressSequentially("二");
+  await expect(chat.composer).toHaveValue("一\n二");
+  await chat.composer.press("Enter");
+  await expect(chat.questions).toHaveCount(1);
+  await expect(chat.composer).toHaveValue("");
+  await chat.over();
+});
+
+test("the Enter that ends a composition does not send", async ({ chat, context, page }) => {
+  await chat.open();
+  await chat.composer.focus();
+  const input = await context.newCDPSession(page);
+  await input.send("Input.imeSetComposition", { text: "nihao", selectionStart: 5, selectionEnd: 5 });
+  await input.send("Input.dispatchKeyEvent", { type: "rawKeyDown", key: "Enter", code: "Enter", windowsVirtualKeyCode: 13 });
+  await input.send("Input.insertText", { text: "你好" });
+  await input.send("Input.dispatchKeyEvent", { type: "keyUp", key: "Enter", code: "Enter", windowsVirtualKeyCode: 13 });
+  await expect(chat.composer).toHaveValue("你好");
+  await expect(chat.questions).toHaveCount(0);
+
+  await chat.composer.press("Enter");
+  await expect(chat.questions).toHaveCount(1);
+  await expect(chat.questions.first()).toContainText("你好");
+  await chat.over();
+});
+
+test("nor where the key is reported as taken by the input method", async ({ chat }) => {
+  await chat.open();
+  await chat.composer.fill("你好");
+  await chat.composer.evaluate((field) => {
+    field.dispatchEvent(new CompositionEvent("compositionstart", { bubbles: true }));
+    const init = { key: "Process", code: "Enter", keyCode: 229, isComposing: true, bubbles: true, cancelable: true };
+    field.dispatchEvent(new KeyboardEvent("keydown", init));
+    field.dispatchEvent(new KeyboardEvent("keydown", { ...init, key: "Enter" }));
+    field.dispatchEvent(new CompositionEvent("compositionend", { data: "你好", bubbles: true }));
+  });
+  await expect(chat.composer).toHaveValue("你好");
+  await expect(chat.questions).toHaveCount(0);
+});
+
+test("nor in Safari's order, where the composition ends before the key is reported", async ({ chat }) => {
+  await chat.open();
+  await chat.composer.fill("你好");
+  for (const keyCode of [229, 13]) {
+    await chat.composer.evaluate((field, keyCode) => {
+      field.dispatchEvent(new CompositionEvent("compositionstart", { bubbles: true }));
+      field.dispatchEvent(new CompositionEvent("compositionend", { data: "你好", bubbles: true }));
+      const init = { key: "Enter", code: "Enter", keyCode, bubbles: true, cancelable: true };
+      field.dispatchEvent(new KeyboardEvent("keydown", init));
+    }, keyCode);
+    await expect(chat.composer).toHaveValue("你好");
+    await expect(chat.questions).toHaveCount(0);
+  }
+  await chat.composer.press("Enter");
+  await expect(chat.questions).toHaveCount(1);
+  await chat.over();
+});
+
+test("what was typed before the page came to life is kept", async ({ chat, page }) => {
+  let release = () => {};
+  const held = new Promise<void>((resolve) => (release = resolve));
+  await page.route("**/*.wasm", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.goto("/");
+  await chat.composer.fill("早上好");
+  release();
+  await chat.hydrated();
+  await expect(chat.composer).toHaveValue("早上好");
+  await chat.handle("send").click();
+  await expect(chat.questions.first()).toContainText("早上好");
+  await chat.over();
+});

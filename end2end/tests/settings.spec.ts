@@ -1,0 +1,48 @@
+import { dialogue, words } from "../dialogues.ts";
+import { expect, test } from "../fixtures.ts";
+
+test("an answer is no longer than the setting allows", async ({ chat, server }) => {
+  await chat.open();
+  await chat.set("max_new_tokens", "7");
+  const before = await server.metric("generated_tokens_total");
+  const answer = await chat.ask(dialogue("lighthouse").turns[0]!.question);
+  await chat.over("done");
+  expect(await server.metric("generated_tokens_total")).toBe(before + 7);
+  await expect(chat.answers.last().getByTestId("message-status")).toContainText("7");
+  expect(words(dialogue("lighthouse").turns[0]!.answer).startsWith(answer)).toBe(true);
+});
+
+test("settings are kept over a reload", async ({ chat, page }) => {
+  await chat.open();
+  await chat.set("max_new_tokens", "9");
+  await page.reload();
+  await chat.hydrated();
+  await expect(await chat.setting("max_new_tokens")).toHaveValue("9");
+});
+
+test("a value outside its bounds is refused before it does harm", async ({ chat }) => {
+  await chat.open();
+  await chat.set("temperature", "9").catch(() => undefined);
+  expect(await chat.ask("你好")).toBe(words(dialogue("hello").turns[0]!.answer));
+});
+
+test("the system prompt is part of the conversation", async ({ chat }) => {
+  const { system, turns } = dialogue("system-pirate");
+  await chat.open();
+  await chat.set("system", system);
+  expect(await chat.ask(turns[0]!.question)).toBe(words(turns[0]!.answer));
+});
+
+test("the same seed draws the same answer", async ({ chat }) => {
+  await chat.open();
+  await chat.set("temperature", "2");
+  await chat.set("top_p", "1");
+  await chat.set("max_new_tokens", "24");
+  await chat.set("seed", "11");
+  const first = await chat.ask("这句话不在任何对话里");
+  await chat.answers.last().hover();
+  await chat.answers.last().getByTestId("regenerate").click();
+  await expect(chat.answers.last().getByTestId("branch-count")).toHaveText(/2\D+2/);
+  await chat.over("done");
+  expect(await chat.answer()).toBe(first);
+});
