@@ -6,14 +6,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Tools that the setup installs for this project alone; `make clean-tools` removes them.
-tools=$PWD/.tools
+export tools=$PWD/.tools
 export PATH="$tools/bin:$PATH"
 
-# shellcheck disable=SC2034  # used by the scripts that source this
 # Where cargo writes. The served files stay in the checkout, where Leptos.toml expects them.
-target=${CARGO_TARGET_DIR:-target}
-# shellcheck disable=SC2034
-site=target/site
+export target=${CARGO_TARGET_DIR:-target}
+export site=target/site
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
@@ -28,7 +26,15 @@ die() {
 
 # lock_version CRATE: the version that Cargo.lock pins.
 lock_version() {
-  awk -v name="$1" '$1 == "name" { found = $3 == "\"" name "\"" } found && $1 == "version" { gsub(/"/, "", $3); print $3; exit }' Cargo.lock
+  awk -v name="\"$1\"" '$1 == "name" { found = $3 == name } found && $1 == "version" { gsub(/"/, "", $3); print $3; exit }' Cargo.lock
+}
+
+# The browser for the tests: $CHROMIUM where it is set, else the first of the usual names, else nothing.
+browser() {
+  local name
+  for name in "${CHROMIUM:-}" chromium chromium-browser google-chrome-stable google-chrome; do
+    if command -v "$name"; then return 0; fi
+  done
 }
 
 duration() {
@@ -38,6 +44,7 @@ duration() {
 steps_of=""
 steps_total=0
 step_index=0
+step_started=0
 
 # steps NAME COUNT: how many steps follow.
 steps() {
@@ -46,12 +53,22 @@ steps() {
   step_index=0
 }
 
-# step WHAT COMMAND…: says what happens now, and about how long it takes where that is long; runs it; says how long it took.
-step() {
-  local what=$1 started=$SECONDS
-  shift
+# begin WHAT: says what happens now, and about how long it takes where that is long.
+begin() {
   step_index=$((step_index + 1))
-  printf '%s [%d/%d] %s\n' "$steps_of" "$step_index" "$steps_total" "$what"
+  step_started=$SECONDS
+  printf '%s [%d/%d] %s\n' "$steps_of" "$step_index" "$steps_total" "$1"
+}
+
+# end HOW: says how the step ended, and after how long.
+end() {
+  printf '%s [%d/%d] %s after %s\n' "$steps_of" "$step_index" "$steps_total" "$1" "$(duration $((SECONDS - step_started)))"
+}
+
+# step WHAT COMMAND…
+step() {
+  begin "$1"
+  shift
   "$@"
-  printf '%s [%d/%d] done in %s\n' "$steps_of" "$step_index" "$steps_total" "$(duration $((SECONDS - started)))"
+  end "done"
 }

@@ -4,20 +4,21 @@
 # The name under which the setup links the distribution's compiler, where rustup cannot add the wasm target.
 fallback_toolchain=debian
 
-# Whether the selected compiler has a standard library for the browser.
+# Whether the selected compiler has a standard library of its own version for the browser.
 has_wasm_target() {
-  local libdir
-  libdir=$(rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null) || return 1
-  compgen -G "$libdir/libstd-*.rlib" >/dev/null
+  rustc --crate-name probe --crate-type lib --emit metadata=/dev/null --target wasm32-unknown-unknown - \
+    </dev/null >/dev/null 2>&1
 }
 
 # Whether the selected compiler is at least the version that Cargo.toml names.
 has_rust_version() {
   local wanted found
-  wanted=$(awk -F'"' '/^rust-version/ { print $2; exit }' Cargo.toml)
+  wanted=$(wanted_rust_version)
   found=$(rustc --version 2>/dev/null | cut -d' ' -f2) || return 1
   [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n1)" = "$wanted" ]
 }
+
+wanted_rust_version() { awk -F'"' '/^rust-version/ { print $2; exit }' Cargo.toml; }
 
 is_usable() { has_rust_version && has_wasm_target; }
 
