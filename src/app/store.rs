@@ -203,7 +203,7 @@ impl Store {
             conversation,
             parent,
             role,
-            text: text.clone(),
+            text: text.as_str().to_owned(),
             system: self.system_in_force(),
             settings: self.settings.get_untracked(),
         };

@@ -228,7 +228,11 @@ fn n_blocks(config: &ModelConfig, kv_memory_gib: Option<f64>) -> Result<usize, L
     Ok(if kv_memory_gib.is_none() { n_blocks.min(useful) } else { n_blocks })
 }
 
-fn check_vocabulary(tokenizer: &ChatTokenizer, config: &ModelConfig) -> Result<(), LoadError> {
+/// Refuses a tokenizer that is not this config's.
+///
+/// # Errors
+/// [`LoadError::VocabularyMismatch`].
+pub fn check_vocabulary(tokenizer: &ChatTokenizer, config: &ModelConfig) -> Result<(), LoadError> {
     if tokenizer.vocab_size() == config.vocab_size {
         Ok(())
     } else {
