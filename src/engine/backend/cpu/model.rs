@@ -4,7 +4,10 @@
 
 use candle_core::{CpuStorage, Error, Result, Storage, Tensor};
 use candle_nn::VarBuilder;
-use rayon::prelude::*;
+use rayon::{
+    iter::{IndexedParallelIterator, ParallelIterator},
+    slice::{ParallelSlice, ParallelSliceMut},
+};
 
 use super::{attention::Cache, kernel::Kernel};
 use crate::engine::{config::ModelConfig, kv::BlockId};
