@@ -4,6 +4,7 @@
 //! **Architecture Invariant:** tensors exist only below this module.
 
 pub mod backend;
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod detokenizer;
@@ -15,5 +16,6 @@ pub mod request;
 pub mod sampling;
 pub mod scheduler;
 pub mod stats;
+pub mod stop;
 pub mod tokenizer;
 pub mod worker;

@@ -1,4 +1,6 @@
-//! XVERSE Chat, module by module in reading order.
+#![doc = include_str!("ARCHITECTURE.md")]
+// Views are nested types, as deep as the page.
+#![recursion_limit = "512"]
 
 pub mod chat;
 

@@ -1,3 +1,25 @@
 //! The server: what is between the network and the engine.
+//!
+//! Below it lie two halves: what happens once (`cli`, `config`, `run`, `check`) and what happens for each request
+//! (`router` and everything it names). It knows no tensors and no DOM.
+//! **Architecture Invariant:** HTTP types exist only below this module, and there are no globals: what requests share is
+//! one `state::Server`, which the router is given.
 
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod conversations;
+pub mod events;
+pub mod failure;
+pub mod generations;
+pub mod health;
+pub mod log;
+pub mod metrics;
+pub mod refusal;
+pub mod report;
+pub mod router;
+pub mod run;
+pub mod security;
 pub mod service;
+pub mod shutdown;
+pub mod state;

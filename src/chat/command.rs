@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ids::{ConversationId, MessageId, RequestId},
-    message::{MessageText, MessageView, Role},
+    message::{MessageView, Role},
     settings::Settings,
 };
 
@@ -19,8 +19,8 @@ pub struct SendCommand {
     pub parent: Option<MessageId>,
     /// [`Role::User`] or [`Role::Exec`].
     pub role: Role,
-    /// What is said.
-    pub text: MessageText,
+    /// What is said, as typed; the server makes a [`super::message::MessageText`] of it, and says what is wrong with it.
+    pub text: String,
     /// The conversation's system prompt from here on, empty for none.
     pub system: String,
     /// What was changed from the defaults.

@@ -6,6 +6,7 @@
 //! to the host. It knows no queues, no requests, no text.
 
 pub mod cpu;
+mod output;
 pub mod reference;
 
 use super::{
@@ -111,6 +112,10 @@ pub trait Backend: Send {
 
     /// A sequence is over: whatever is kept for it by name may go. Its blocks are the caller's.
     fn release(&mut self, sequence: SequenceId);
+
+    /// Overwrites the keys and values of these blocks with NaN, so that reading what was given back shows; for tests. A
+    /// backend without blocks does nothing.
+    fn poison(&mut self, blocks: &[BlockId]);
 
     /// Forgets all keys and values, after a failed step.
     ///

@@ -1,6 +1,16 @@
 //! `config.json` of an XVERSE checkpoint, read into what the engine needs.
+//!
+//! It knows no weights and no device. **Architecture Invariant:** a [`ModelConfig`] that was read describes a dense model of
+//! bounded size with plain rotary positions, so whoever sizes memory by it need not check again.
 
-use std::path::Path;
+mod fields;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use fields::Fields;
 
 /// The model's shape, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,17 +50,326 @@ pub struct ModelConfig {
 /// Why a `config.json` was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// To be refined.
-    #[error("{0}")]
-    Invalid(String),
+    /// There is nothing at the path.
+    #[error("there is no folder {}\nhint: --model_path must lead to the folder that holds config.json", .path.display())]
+    MissingFolder {
+        /// The path that was given.
+        path: PathBuf,
+    },
+    /// The path is a file.
+    #[error("{} is not a folder\nhint: --model_path takes the checkpoint's folder, not one of its files", .path.display())]
+    NotAFolder {
+        /// The path that was given.
+        path: PathBuf,
+    },
+    /// The folder has no `config.json`.
+    #[error("there is no config.json in {}\nhint: a checkpoint folder holds config.json beside the weights", .dir.display())]
+    MissingFile {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("{} cannot be read: {source}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is too large to be a configuration.
+    #[error("config.json has {found} bytes, at most {limit} are expected")]
+    TooLarge {
+        /// Its size.
+        found: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// The file is not JSON.
+    #[error("config.json is not valid JSON, line {}: {source}", .source.line())]
+    BrokenJson {
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// A field without a default is absent.
+    #[error("config.json has no {field}\nhint: the file is incomplete, or not of an XVERSE model")]
+    MissingField {
+        /// Its name.
+        field: &'static str,
+    },
+    /// A field has a value of another kind.
+    #[error("config.json: {field} is {found}, expected {expected}")]
+    WrongType {
+        /// Its name.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// The kind that was expected.
+        expected: &'static str,
+    },
+    /// A number outside its bounds.
+    #[error("config.json: {field} is {found}, expected {min} to {max}")]
+    OutOfRange {
+        /// Its name.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// Least.
+        min: String,
+        /// Most.
+        max: String,
+    },
+    /// Two sizes do not fit each other.
+    #[error("config.json: {field} is {found}, expected a multiple of {divisor_field} ({divisor})")]
+    NotAMultiple {
+        /// The one to be divided.
+        field: &'static str,
+        /// Its value.
+        found: usize,
+        /// The one that divides.
+        divisor_field: &'static str,
+        /// Its value.
+        divisor: usize,
+    },
+    /// Rotary positions turn pairs.
+    #[error("config.json: hidden_size / num_attention_heads is {found}, expected an even number")]
+    OddHeadDim {
+        /// The quotient.
+        found: usize,
+    },
+    /// A head width of its own.
+    #[error("config.json: head_dim is {found}, expected hidden_size / num_attention_heads, which is {expected}")]
+    HeadDim {
+        /// What the file says.
+        found: usize,
+        /// The quotient.
+        expected: usize,
+    },
+    /// Positions that are scaled in some way.
+    #[error(
+        "config.json: {field} is {found}, expected none\nhint: only models with plain rotary positions are supported, not the 256K ones"
+    )]
+    RopeScaling {
+        /// `rope_scaling` or `rope_parameters`.
+        field: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// A mixture of experts.
+    #[error(
+        "config.json: {field} is {found}: a mixture of experts, expected a dense model\nhint: XVERSE-7B, 13B and 65B are dense, XVERSE-MoE is not supported"
+    )]
+    MixtureOfExperts {
+        /// The field that tells.
+        field: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// Weights in a quantised format.
+    #[error(
+        "config.json: {field} is {found}: quantised weights, expected none\nhint: use the checkpoint in bf16, fp16 or fp32; it is quantised on load"
+    )]
+    Quantized {
+        /// The field that tells.
+        field: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// Another architecture.
+    #[error(
+        "config.json: {field} is {found}, expected {expected}\nhint: only XVERSE models, which have the LLaMA architecture, are supported"
+    )]
+    Architecture {
+        /// `architectures` or `model_type`.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What is taken.
+        expected: &'static str,
+    },
+    /// Another feed-forward activation.
+    #[error("config.json: hidden_act is {found}, expected \"silu\"")]
+    Activation {
+        /// Its value.
+        found: String,
+    },
+    /// Projections with biases.
+    #[error("config.json: {field} is true, expected false: XVERSE has no biases")]
+    Bias {
+        /// `attention_bias` or `mlp_bias`.
+        field: &'static str,
+    },
 }
 
+/// Larger than any configuration, small enough to be read without a thought.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
 impl ModelConfig {
+    /// How many parameters a checkpoint of this shape has, a tied head counted once.
+    #[must_use]
+    pub fn n_parameters(&self) -> u64 {
+        let (hidden, ffn) = (self.hidden_size as u64, self.intermediate_size as u64);
+        let (q, kv) =
+            ((self.num_attention_heads * self.head_dim) as u64, (self.num_key_value_heads * self.head_dim) as u64);
+        let attention = 2 * q * hidden + 2 * kv * hidden;
+        let layer = attention + 3 * ffn * hidden + 2 * hidden;
+        let tables = if self.tie_word_embeddings { 1 } else { 2 };
+        self.num_hidden_layers as u64 * layer + hidden + tables * self.vocab_size as u64 * hidden
+    }
+
     /// Reads and checks `config.json` in `dir`.
     ///
     /// # Errors
     /// [`ConfigError`], with what was found, what was expected and a hint.
     pub fn read(dir: &Path) -> Result<Self, ConfigError> {
-        todo!("{dir:?}")
+        match fs::metadata(dir) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(ConfigError::NotAFolder { path: dir.to_owned() }),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(ConfigError::MissingFolder { path: dir.to_owned() });
+            }
+            Err(source) => return Err(ConfigError::Unreadable { path: dir.to_owned(), source }),
+        }
+        let path = dir.join("config.json");
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(ConfigError::MissingFile { dir: dir.to_owned() });
+            }
+            Err(source) => return Err(ConfigError::Unreadable { path, source }),
+        };
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(ConfigError::TooLarge { found: metadata.len(), limit: MAX_FILE_BYTES });
+        }
+        let bytes = fs::read(&path).map_err(|source| ConfigError::Unreadable { path, source })?;
+        Self::from_json(&bytes)
+    }
+
+    /// Checks the content of a `config.json`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with what was found, what was expected and a hint.
+    pub fn from_json(json: &[u8]) -> Result<Self, ConfigError> {
+        let fields = Fields::parse(json)?;
+        refuse_other_models(&fields)?;
+        let hidden_size = fields.required("hidden_size", 1, 65_536)?;
+        let num_attention_heads = fields.required("num_attention_heads", 1, 1024)?;
+        let num_key_value_heads = fields.optional("num_key_value_heads", 1, 1024)?.unwrap_or(num_attention_heads);
+        must_divide("hidden_size", hidden_size, "num_attention_heads", num_attention_heads)?;
+        must_divide("num_attention_heads", num_attention_heads, "num_key_value_heads", num_key_value_heads)?;
+        let head_dim = hidden_size / num_attention_heads;
+        if !head_dim.is_multiple_of(2) {
+            return Err(ConfigError::OddHeadDim { found: head_dim });
+        }
+        if let Some(found) = fields.optional("head_dim", 1, 65_536)?
+            && found != head_dim
+        {
+            return Err(ConfigError::HeadDim { found, expected: head_dim });
+        }
+        let vocab_size = fields.required("vocab_size", 1, 2_000_000)?;
+        let token_id = |field, default: usize| {
+            // A default outside a small vocabulary is no contradiction in the file: nothing ever draws it.
+            fields.optional(field, 0, vocab_size - 1).map(|id| id.unwrap_or(default) as u32)
+        };
+        Ok(Self {
+            hidden_size,
+            intermediate_size: fields.required("intermediate_size", 1, 262_144)?,
+            num_hidden_layers: fields.required("num_hidden_layers", 1, 512)?,
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim,
+            vocab_size,
+            max_position_embeddings: fields.required("max_position_embeddings", 2, 131_072)?,
+            max_tokenizer_truncation: fields.optional("max_tokenizer_truncation", 1, 1_048_576)?,
+            rms_norm_eps: fields.real("rms_norm_eps", 1e-12, 0.1)?.unwrap_or(1e-6),
+            rope_theta: rope_theta(&fields)?,
+            pad_token_id: token_id("pad_token_id", 1)?,
+            bos_token_id: token_id("bos_token_id", 2)?,
+            eos_token_id: token_id("eos_token_id", 3)?,
+            tie_word_embeddings: fields.flag("tie_word_embeddings")?,
+        })
     }
 }
+
+const ARCHITECTURES: [&str; 2] = ["XverseForCausalLM", "LlamaForCausalLM"];
+const MODEL_TYPES: [&str; 2] = ["xverse", "llama"];
+const EXPERT_FIELDS: [&str; 6] =
+    ["num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "moe_top_k", "num_shared_experts"];
+
+/// Everything that would make the weights mean something else than the engine computes. Experts come first: XVERSE-MoE
+/// has the same `architectures` as the dense models.
+fn refuse_other_models(fields: &Fields) -> Result<(), ConfigError> {
+    for field in EXPERT_FIELDS {
+        if let Some(found) = fields.set(field) {
+            return Err(ConfigError::MixtureOfExperts { field, found });
+        }
+    }
+    for field in ["quantization_config", "quantization_bit"] {
+        if let Some(found) = fields.set(field) {
+            return Err(ConfigError::Quantized { field, found });
+        }
+    }
+    let expected = "\"XverseForCausalLM\" or \"LlamaForCausalLM\"";
+    let architectures = fields.strings("architectures")?;
+    if !architectures.iter().flatten().any(|name| ARCHITECTURES.contains(&name.as_str())) {
+        let field = "architectures";
+        match (architectures, fields.string("model_type")?) {
+            // Some conversions write the model type alone, which says as much.
+            (None, Some(_)) => {}
+            (None, None) => return Err(ConfigError::Architecture { field, found: "not there".to_owned(), expected }),
+            (Some(found), _) => return Err(ConfigError::Architecture { field, found: format!("{found:?}"), expected }),
+        }
+    }
+    if let Some(found) = fields.string("model_type")?
+        && !MODEL_TYPES.contains(&found.as_str())
+    {
+        let expected = "\"xverse\" or \"llama\"";
+        return Err(ConfigError::Architecture { field: "model_type", found: format!("{found:?}"), expected });
+    }
+    if let Some(found) = fields.string("hidden_act")?
+        && found != "silu"
+    {
+        return Err(ConfigError::Activation { found: format!("{found:?}") });
+    }
+    for field in ["attention_bias", "mlp_bias"] {
+        if fields.flag(field)? {
+            return Err(ConfigError::Bias { field });
+        }
+    }
+    Ok(())
+}
+
+/// The base of the rotary frequencies; 10000 where the file, as XVERSE's does, says nothing.
+fn rope_theta(fields: &Fields) -> Result<f64, ConfigError> {
+    if let Some(found) = fields.set("rope_scaling") {
+        return Err(ConfigError::RopeScaling { field: "rope_scaling", found });
+    }
+    // Newer tools write the base into an object of its own.
+    let nested = match fields.object("rope_parameters")? {
+        None => None,
+        Some(parameters) => {
+            let plain = parameters.string("rope_type")?.is_none_or(|kind| kind == "default");
+            if !plain || parameters.has_other_than(&["rope_type", "rope_theta"]) {
+                let found = parameters.to_string();
+                return Err(ConfigError::RopeScaling { field: "rope_parameters", found });
+            }
+            parameters.real("rope_theta", 1.0, 1e9)?
+        }
+    };
+    Ok(fields.real("rope_theta", 1.0, 1e9)?.or(nested).unwrap_or(10_000.0))
+}
+
+fn must_divide(
+    field: &'static str,
+    found: usize,
+    divisor_field: &'static str,
+    divisor: usize,
+) -> Result<(), ConfigError> {
+    if found.is_multiple_of(divisor) {
+        Ok(())
+    } else {
+        Err(ConfigError::NotAMultiple { field, found, divisor_field, divisor })
+    }
+}
+
+#[cfg(test)]
+mod tests;

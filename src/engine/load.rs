@@ -1,8 +1,26 @@
 //! From folders and flags to a model that is ready to run.
+//!
+//! Reads small files first and weights last, so that what is wrong is said at once. Knows every part of the engine, and no
+//! part knows it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
-use super::{backend::Backend, prompt::PromptBuilder, tokenizer::ChatTokenizer};
+use candle_core::{DType, Device};
+use candle_nn::VarBuilder;
+
+use super::{
+    backend::{Backend, cpu::CpuBackend, reference::ReferenceBackend},
+    checkpoint::{Checkpoint, CheckpointError},
+    config::{ConfigError, ModelConfig},
+    generation_config::{self, GenerationConfigError},
+    kv::BLOCK_SIZE,
+    prompt::PromptBuilder,
+    tokenizer::{ChatTokenizer, TokenizerError},
+};
 use crate::chat::info::{ModelInfo, PromptFormat};
 
 /// What to load and how.
@@ -56,16 +74,16 @@ pub struct Loaded {
 pub enum LoadError {
     /// `config.json`.
     #[error(transparent)]
-    Config(#[from] super::config::ConfigError),
+    Config(#[from] ConfigError),
     /// `generation_config.json`.
     #[error(transparent)]
-    GenerationConfig(#[from] super::generation_config::GenerationConfigError),
+    GenerationConfig(#[from] GenerationConfigError),
     /// The weights.
     #[error(transparent)]
-    Checkpoint(#[from] super::checkpoint::CheckpointError),
+    Checkpoint(#[from] CheckpointError),
     /// The tokenizer.
     #[error(transparent)]
-    Tokenizer(#[from] super::tokenizer::TokenizerError),
+    Tokenizer(#[from] TokenizerError),
     /// Config and tokenizer do not belong together.
     #[error(
         "the tokenizer has {tokenizer} tokens, config.json says vocab_size {config}\nhint: --tokenizer_path must lead to the tokenizer of this checkpoint"
@@ -76,18 +94,173 @@ pub enum LoadError {
         /// Of the config.
         config: usize,
     },
-    /// The device does not do it.
-    #[error("{0}")]
-    Device(String),
+    /// This build has no such device.
+    #[error(
+        "this build has no cuda backend, asked for cuda:{index}\nhint: run with --device cpu, or leave --device out"
+    )]
+    NoCuda {
+        /// Which card was asked for.
+        index: usize,
+    },
+    /// The weights do not fit.
+    #[error(
+        "the model needs {needed:.1} GiB in f32 on the cpu, {available:.1} GiB are available\nhint: a machine with more memory, or a smaller checkpoint"
+    )]
+    Memory {
+        /// GiB of weights.
+        needed: f64,
+        /// GiB that the system says are available.
+        available: f64,
+    },
+    /// Too little room for keys and values.
+    #[error(
+        "{given_gib:.3} GiB for keys and values hold {positions} tokens, expected at least {BLOCK_SIZE}\nhint: give --kv_memory more"
+    )]
+    KvMemory {
+        /// What was given.
+        given_gib: f64,
+        /// How many tokens that is.
+        positions: usize,
+    },
     /// The backend failed while it took the weights.
     #[error("the weights could not be loaded: {0}")]
     Backend(#[from] candle_core::Error),
 }
+
+/// GiB for keys and values where nothing is said.
+const DEFAULT_KV_GIB: f64 = 1.0;
+const GIB: f64 = (1u64 << 30) as f64;
 
 /// Loads a model; takes seconds to minutes, so call it from a thread that may block.
 ///
 /// # Errors
 /// [`LoadError`], with what was found, what was expected and a hint.
 pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
-    todo!("{options:?}")
+    let began = Instant::now();
+    let config = ModelConfig::read(&options.model_path)?;
+    let defaults = generation_config::read(&options.model_path, &config)?;
+    let tokenizer = Arc::new(ChatTokenizer::open(&options.tokenizer_path)?);
+    check_vocabulary(&tokenizer, &config)?;
+    let checkpoint = Checkpoint::open(&options.model_path, &config)?;
+    let n_parameters = checkpoint.n_parameters();
+    let kind = cpu_kind(options.device)?;
+    check_memory(n_parameters)?;
+    let weights = checkpoint.var_builder(DType::F32, &Device::Cpu);
+    let backend = cpu_backend(kind, &config, weights, options)?;
+    let prompt_format = options.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(&config));
+    let prompts = PromptBuilder::new(Arc::clone(&tokenizer), &config, prompt_format);
+    let spec = backend.spec();
+    let info = ModelInfo {
+        name: folder_name(&options.model_path),
+        is_mini: options.is_mini,
+        n_parameters,
+        dtype: spec.dtype.into(),
+        quantize: "none".into(),
+        device: spec.device.clone(),
+        weight_bytes: spec.weight_bytes,
+        kv_capacity_tokens: (spec.n_blocks * BLOCK_SIZE) as u64,
+        context_length: config.max_position_embeddings as u32,
+        prompt_format,
+        defaults,
+        load_seconds: began.elapsed().as_secs_f32(),
+    };
+    Ok(Loaded { backend, tokenizer, prompts, info, eos_token_id: config.eos_token_id })
+}
+
+/// The two backends that run on this machine's cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CpuKind {
+    /// [`CpuBackend`].
+    Paged,
+    /// [`ReferenceBackend`].
+    Reference,
+}
+
+/// Puts weights behind a backend.
+///
+/// # Errors
+/// [`LoadError::KvMemory`], or [`LoadError::Backend`] where a tensor cannot be read.
+pub fn cpu_backend(
+    kind: CpuKind,
+    config: &ModelConfig,
+    weights: VarBuilder<'_>,
+    options: &LoadOptions,
+) -> Result<Box<dyn Backend>, LoadError> {
+    let n_blocks = n_blocks(config, options.kv_memory_gib)?;
+    let threads = options.threads.unwrap_or_else(default_threads);
+    Ok(match kind {
+        CpuKind::Paged => Box::new(CpuBackend::new(config, &weights, n_blocks, threads)?),
+        CpuKind::Reference => {
+            let weight_bytes = config.n_parameters() * DType::F32.size_in_bytes() as u64;
+            Box::new(ReferenceBackend::new(config, weights, n_blocks, weight_bytes)?)
+        }
+    })
+}
+
+/// One less than there are cores, so that the server has one; at least one.
+#[must_use]
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1))
+}
+
+/// Which of them a choice of device means.
+///
+/// # Errors
+/// [`LoadError::NoCuda`].
+pub fn cpu_kind(device: DeviceChoice) -> Result<CpuKind, LoadError> {
+    match device {
+        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(CpuKind::Paged),
+        DeviceChoice::Reference => Ok(CpuKind::Reference),
+        DeviceChoice::Cuda(index) => Err(LoadError::NoCuda { index }),
+    }
+}
+
+/// Blocks for the given memory; where nothing is given, no more than 64 whole contexts need.
+fn n_blocks(config: &ModelConfig, kv_memory_gib: Option<f64>) -> Result<usize, LoadError> {
+    let bytes_per_block = CpuBackend::kv_bytes_per_position(config) * BLOCK_SIZE;
+    let given_gib = kv_memory_gib.unwrap_or(DEFAULT_KV_GIB);
+    let n_blocks = (given_gib * GIB / bytes_per_block as f64) as usize;
+    if n_blocks == 0 {
+        let positions = (given_gib * GIB / CpuBackend::kv_bytes_per_position(config) as f64) as usize;
+        return Err(LoadError::KvMemory { given_gib, positions });
+    }
+    let useful = 64 * config.max_position_embeddings.div_ceil(BLOCK_SIZE);
+    Ok(if kv_memory_gib.is_none() { n_blocks.min(useful) } else { n_blocks })
+}
+
+/// Refuses a tokenizer that is not this config's.
+///
+/// # Errors
+/// [`LoadError::VocabularyMismatch`].
+pub fn check_vocabulary(tokenizer: &ChatTokenizer, config: &ModelConfig) -> Result<(), LoadError> {
+    if tokenizer.vocab_size() == config.vocab_size {
+        Ok(())
+    } else {
+        Err(LoadError::VocabularyMismatch { tokenizer: tokenizer.vocab_size(), config: config.vocab_size })
+    }
+}
+
+/// Whether so many f32 parameters fit into what memory is available.
+///
+/// # Errors
+/// [`LoadError::Memory`].
+pub fn check_memory(n_parameters: u64) -> Result<(), LoadError> {
+    let needed = n_parameters as f64 * DType::F32.size_in_bytes() as f64 / GIB;
+    match available_memory() {
+        Some(available) if needed > available / GIB => Err(LoadError::Memory { needed, available: available / GIB }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Bytes that Linux says can be had without swapping; `None` elsewhere.
+fn available_memory() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0)
+}
+
+fn folder_name(path: &Path) -> String {
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    absolute.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }

@@ -1,11 +1,28 @@
 //! The engine's thread and the handle to it.
+//!
+//! One OS thread owns the device. Its loop: take commands in, plan, step, tell. The handle checks a request and counts it
+//! against the queue's bound without asking the thread, so that a full queue answers at once. It knows no users and no
+//! HTTP; whoever drops a [`Generation`] cancels it.
+//!
+//! **Architecture Invariant:** the thread never waits for a reader. A request's channel holds all its tokens, and what
+//! only tells of progress is left out where a reader is far behind.
 
-use std::sync::Arc;
+mod run;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc as sync_mpsc,
+    },
+    time::Instant,
+};
 
 use tokio::sync::mpsc;
 
 use super::{
-    backend::Backend,
+    backend::{Backend, SequenceId},
+    kv::BLOCK_SIZE,
     request::{EngineEvent, GenerationRequest, SubmitError},
     stats::EngineStats,
     tokenizer::ChatTokenizer,
@@ -22,19 +39,70 @@ pub struct EngineOptions {
     pub prefill_chunk: usize,
     /// Slowest pace of steps in milliseconds, for tests and demonstrations; 0 for none.
     pub min_step_ms: u64,
+    /// Overwrite blocks that were given back with NaN, so that reading one shows; for tests.
+    pub poison_freed_blocks: bool,
 }
 
-/// The way to the engine; cheap to clone.
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { max_running: 32, max_waiting: 64, prefill_chunk: 256, min_step_ms: 0, poison_freed_blocks: false }
+    }
+}
+
+/// The way to the engine; cheap to clone. The thread ends when it is told to or the last handle and the last
+/// [`Generation`] are gone.
 #[derive(Debug, Clone)]
 pub struct EngineHandle {
+    commands: sync_mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+/// What handle and thread both see.
+#[derive(Debug)]
+struct Shared {
     stats: Arc<EngineStats>,
+    /// Requests taken and not over.
+    in_flight: AtomicUsize,
+    next_sequence: AtomicU64,
+    closed: AtomicBool,
+    started: Instant,
+    limits: RequestLimits,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct RequestLimits {
+    max_running: usize,
+    max_waiting: usize,
+    vocab_size: usize,
+    max_tokens: usize,
+}
+
+#[derive(Debug)]
+enum Command {
+    Submit { sequence: SequenceId, request: GenerationRequest, events: mpsc::Sender<EngineEvent> },
+    Cancel(SequenceId),
+    ShutDown,
 }
 
 /// The events of one request. Dropping it cancels the request.
 #[derive(Debug)]
 pub struct Generation {
     events: mpsc::Receiver<EngineEvent>,
+    cancel: Canceller,
 }
+
+/// Cancels one request, from wherever it is needed; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Canceller {
+    sequence: SequenceId,
+    commands: sync_mpsc::Sender<Command>,
+}
+
+/// Events beside the tokens that a channel has room for.
+const PROGRESS_EVENTS: usize = 64;
+
+/// Seconds without a sign of life after which the thread counts as gone; it gives one every second, and after each step.
+const HEARTBEAT_LIMIT_MS: u64 = 5_000;
 
 impl EngineHandle {
     /// Starts the thread that owns `backend`. `eos_token_id` ends answers.
@@ -45,8 +113,28 @@ impl EngineHandle {
         eos_token_id: u32,
         options: EngineOptions,
     ) -> Self {
-        let _ = (backend.spec(), tokenizer, eos_token_id, options);
-        todo!()
+        let (commands, inbox) = sync_mpsc::channel();
+        let spec = backend.spec();
+        let shared = Arc::new(Shared {
+            stats: Arc::new(EngineStats::default()),
+            in_flight: AtomicUsize::new(0),
+            next_sequence: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            started: Instant::now(),
+            limits: RequestLimits {
+                max_running: options.max_running,
+                max_waiting: options.max_waiting,
+                vocab_size: spec.vocab_size,
+                max_tokens: spec.max_positions.min(spec.n_blocks * BLOCK_SIZE),
+            },
+        });
+        shared.stats.kv_blocks_total.set(spec.n_blocks as u64);
+        let mut thread = run::Thread::new(backend, tokenizer, eos_token_id, options, Arc::clone(&shared));
+        std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || thread.run(&inbox))
+            .expect("invariant: a program that has just started can start a thread");
+        Self { commands, shared }
     }
 
     /// Asks for an answer.
@@ -54,24 +142,42 @@ impl EngineHandle {
     /// # Errors
     /// [`SubmitError`]; nothing was begun then.
     pub fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
-        todo!("{request:?}")
+        self.shared.limits.check(&request)?;
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(SubmitError::ShuttingDown);
+        }
+        self.shared.enter()?;
+        let sequence = SequenceId(self.shared.next_sequence.fetch_add(1, Ordering::Relaxed));
+        let room = request.sampling.max_new_tokens as usize + PROGRESS_EVENTS;
+        let (sender, events) = mpsc::channel(room);
+        let submit = Command::Submit { sequence, request, events: sender };
+        if self.commands.send(submit).is_err() {
+            self.shared.leave();
+            return Err(SubmitError::ShuttingDown);
+        }
+        self.shared.stats.submitted.add(1);
+        Ok(Generation { events, cancel: Canceller { sequence, commands: self.commands.clone() } })
     }
 
     /// The counters.
     #[must_use]
     pub fn stats(&self) -> &Arc<EngineStats> {
-        &self.stats
+        &self.shared.stats
     }
 
     /// Whether the thread has shown a sign of life within the last five seconds.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        todo!()
+        let now = self.shared.started.elapsed().as_millis() as u64;
+        !self.shared.closed.load(Ordering::Acquire)
+            && now.saturating_sub(self.shared.stats.heartbeat_ms.get()) < HEARTBEAT_LIMIT_MS
     }
 
     /// Ends all requests with [`super::request::EngineEnd::ShuttingDown`] and the thread with them.
     pub fn shut_down(&self) {
-        todo!()
+        self.shared.closed.store(true, Ordering::Release);
+        // Where the thread is gone already there is nothing left to end.
+        let _ = self.commands.send(Command::ShutDown);
     }
 }
 
@@ -81,8 +187,72 @@ impl Generation {
         self.events.recv().await
     }
 
+    /// The next event, for a thread that may block; `None` after the end.
+    pub fn blocking_next(&mut self) -> Option<EngineEvent> {
+        self.events.blocking_recv()
+    }
+
+    /// A way to cancel it from elsewhere.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.cancel.clone()
+    }
+
     /// Asks for the end; the remaining events still come, [`EngineEvent::End`] among them.
     pub fn cancel(&self) {
-        todo!()
+        self.cancel.cancel();
     }
 }
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Canceller {
+    /// Asks for the end; nothing happens where it is over already.
+    pub fn cancel(&self) {
+        // Where the thread is gone the request is over too.
+        let _ = self.commands.send(Command::Cancel(self.sequence));
+    }
+}
+
+impl Shared {
+    /// Counts a request in, where the queue's bound allows it.
+    fn enter(&self) -> Result<(), SubmitError> {
+        let RequestLimits { max_running, max_waiting, .. } = self.limits;
+        self.in_flight
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max_running + max_waiting).then_some(n + 1))
+            .map(|_| ())
+            .map_err(|n| {
+                self.stats.rejected.add(1);
+                SubmitError::QueueFull { waiting: n.saturating_sub(max_running), limit: max_waiting }
+            })
+    }
+
+    fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl RequestLimits {
+    fn check(&self, request: &GenerationRequest) -> Result<(), SubmitError> {
+        let ids = || request.prompt_ids.iter().chain(request.continued_ids.iter());
+        if request.prompt_ids.is_empty() {
+            return Err(SubmitError::EmptyPrompt);
+        }
+        if let Some(id) = ids().find(|id| **id as usize >= self.vocab_size) {
+            return Err(SubmitError::UnknownToken { id: *id, vocab_size: self.vocab_size });
+        }
+        let prompt = request.prompt_ids.len();
+        let max_new = (request.sampling.max_new_tokens as usize).max(request.continued_ids.len());
+        if prompt + max_new > self.max_tokens {
+            return Err(SubmitError::TooLong { prompt, max_new, limit: self.max_tokens });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,33 @@
+# Two commands: `make serve` and `make test`. Each installs what is missing and can be run again at once.
+# `make serve ARGS="--port 8080 --model_path /path/to/model"` passes flags on.
+
+ARGS ?=
+BINARY := $(or $(CARGO_TARGET_DIR),target)/release/xverse-chat
+
+.DEFAULT_GOAL := help
+.PHONY: help serve build test bench fmt clean-tools
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+serve: build ## install what is missing, build, and serve the chat page on http://127.0.0.1:36000
+	@exec $(BINARY) $(ARGS)
+
+build: ## the same without running: target/release/xverse-chat and target/site
+	@scripts/setup.sh build
+	@scripts/build.sh
+
+test: ## install what is missing and run every check there is
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+bench: ## the benchmarks, on this machine
+	@scripts/setup.sh build
+	@scripts/build.sh
+	@scripts/with-toolchain.sh cargo bench --locked --features ssr $(ARGS)
+
+fmt: ## format the Rust code
+	@scripts/fmt.sh
+
+clean-tools: ## remove what the setup installed for this project alone
+	@rm -rf .tools end2end/node_modules

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# What a browser loads to bring the page to life must stay small: the script and the wasm together, as brotli sends them.
+. "$(dirname "$0")/lib.sh"
+
+budget_kb=220
+
+size=$(node -e '
+  const { readFileSync } = require("node:fs");
+  const { brotliCompressSync } = require("node:zlib");
+  console.log(process.argv.slice(1).reduce((sum, file) => sum + brotliCompressSync(readFileSync(file)).length, 0));
+' "$site/pkg/xverse-chat.js" "$site/pkg/xverse-chat.wasm")
+
+say "script and wasm: $((size / 1000)) KB with brotli, at most $budget_kb KB"
+[ "$size" -le $((budget_kb * 1000)) ] || die "the page's script and wasm take $size bytes, at most ${budget_kb}000 expected" \
+  "see what grew in target/front-pkg, and mind new dependencies with the feature hydrate"

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Formats the Rust code, or with --check says what is not formatted.
+. "$(dirname "$0")/lib.sh"
+
+# The compiler that the distribution carries has no rustfmt, so this one is always the default toolchain's.
+exec cargo fmt -- "$@"

@@ -1,0 +1,18 @@
+//! The parts of the page, each in its own file with a style sheet of the same name.
+//!
+//! A component reads the store and calls it; none keeps state that another one needs.
+
+pub mod actions;
+pub mod answer;
+pub mod composer;
+pub mod engine;
+pub mod header;
+pub mod icon;
+pub mod markup;
+pub mod notice;
+pub mod said;
+pub mod setting;
+pub mod settings;
+pub mod start;
+pub mod status;
+pub mod transcript;

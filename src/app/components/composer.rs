@@ -1,0 +1,281 @@
+//! Where a message is written and sent.
+//!
+//! Owns the text field. The field is the truth about its text: nothing writes it while somebody types.
+//! **Architecture Invariant:** a text that was typed is in the field, in the store or on the server; never nowhere.
+
+use std::time::Duration;
+
+use leptos::{ev, html, prelude::*};
+
+use super::icon::{Glyph, Icon};
+use crate::{
+    app::{
+        keys::{self, Composition, KeyPress, Keyboard},
+        platform,
+        store::{Draft, Place, Store, use_store},
+    },
+    chat::{
+        error::ErrorCode,
+        ids::ConversationId,
+        message::{MessageText, Role},
+    },
+};
+
+/// Pause in typing after which the draft is kept.
+const DRAFT_PAUSE: Duration = Duration::from_millis(300);
+
+#[derive(Clone, Copy)]
+struct Field {
+    store: Store,
+    node: NodeRef<html::Textarea>,
+    is_empty: RwSignal<bool>,
+    composition: StoredValue<Composition>,
+    /// Where the draft is kept.
+    key: StoredValue<String>,
+    timer: StoredValue<Option<TimeoutHandle>>,
+}
+
+fn draft_key(conversation: Option<ConversationId>) -> String {
+    conversation.map_or_else(|| "draft:new".to_owned(), |id| format!("draft:{id}"))
+}
+
+impl Field {
+    fn new(store: Store) -> Self {
+        Self {
+            store,
+            node: NodeRef::new(),
+            is_empty: RwSignal::new(true),
+            composition: StoredValue::new(Composition::Idle),
+            key: StoredValue::new(draft_key(store.place.get_untracked().conversation)),
+            timer: StoredValue::new(None),
+        }
+    }
+
+    fn text(self) -> String {
+        self.node.get_untracked().map(|node| node.value()).unwrap_or_default()
+    }
+
+    fn put(self, text: &str) {
+        if let Some(node) = self.node.get_untracked() {
+            node.set_value(text);
+        }
+        self.typed();
+        self.keep_draft();
+    }
+
+    fn typed(self) {
+        self.is_empty.set(self.text().trim().is_empty());
+        if let Some(node) = self.node.get_untracked() {
+            platform::fit_height(&node);
+        }
+        if let Some(timer) = self.timer.get_value() {
+            timer.clear();
+        }
+        self.timer.set_value(set_timeout_with_handle(move || self.keep_draft(), DRAFT_PAUSE).ok());
+    }
+
+    fn keep_draft(self) {
+        if let (Some(key), Some(_)) = (self.key.try_get_value(), self.node.try_get_untracked().flatten()) {
+            platform::store(&key, &self.text());
+        }
+    }
+
+    fn send(self) {
+        match MessageText::parse(&self.text()) {
+            Ok(text) => {
+                self.put("");
+                self.store.say(self.store.role.get_untracked(), text);
+            }
+            Err(error) if error.code == ErrorCode::MessageEmpty => {}
+            Err(error) => self.store.fail(&error),
+        }
+    }
+
+    fn take(self, draft: &Draft) {
+        let typed = self.text();
+        match draft {
+            Draft::Fill(text) => self.put(text),
+            Draft::PutBack(text) if typed.trim().is_empty() => self.put(text),
+            Draft::PutBack(text) => self.put(&format!("{text}\n\n{typed}")),
+        }
+        if let Some(node) = self.node.get_untracked() {
+            let _ = node.focus();
+        }
+    }
+
+    fn key_pressed(self, event: &ev::KeyboardEvent) {
+        let press = KeyPress {
+            key: &event.key(),
+            key_code: event.key_code(),
+            shift: event.shift_key(),
+            command: event.ctrl_key() || event.meta_key(),
+            alt: event.alt_key(),
+        };
+        let composition = if event.is_composing() { Composition::Composing } else { self.composition.get_value() };
+        let keyboard = if platform::is_touch_first() { Keyboard::Touch } else { Keyboard::Hardware };
+        if keys::sends(press, composition, keyboard) {
+            event.prevent_default();
+            self.send();
+        }
+    }
+
+    fn composition_ended(self) {
+        set_timeout(move || self.composition.set_value(Composition::Idle), Duration::ZERO);
+    }
+
+    /// What was typed before the page came alive stays; otherwise the draft comes back.
+    fn begin(self) {
+        if self.text().is_empty()
+            && let Some(draft) = self.key.with_value(|key| platform::stored(key))
+        {
+            self.put(&draft);
+        } else {
+            self.typed();
+        }
+        if let Some(node) = self.node.get_untracked()
+            && !platform::is_touch_first()
+        {
+            let _ = node.focus();
+        }
+    }
+
+    /// Keeps the draft with its conversation, whether one was opened or this one just got its name.
+    fn go(self, from: Place, to: Place) {
+        let key = draft_key(to.conversation);
+        if from.visit == to.visit {
+            self.key.with_value(|old| platform::store(old, ""));
+            self.key.set_value(key);
+            self.keep_draft();
+        } else {
+            self.keep_draft();
+            let draft = platform::stored(&key).unwrap_or_default();
+            self.key.set_value(key);
+            self.put(&draft);
+        }
+    }
+
+    fn attend(self) {
+        let store = self.store;
+        Effect::new(move |begun: Option<bool>| {
+            let is_there = self.node.get().is_some();
+            if is_there && begun != Some(true) {
+                untrack(|| self.begin());
+            }
+            is_there
+        });
+        Effect::new(move |before: Option<Place>| {
+            let place = store.place.get();
+            if let Some(before) = before
+                && before != place
+            {
+                untrack(|| self.go(before, place));
+            }
+            place
+        });
+        Effect::new(move |_| {
+            if let Some(draft) = store.draft.get() {
+                store.draft.set(None);
+                untrack(|| self.take(&draft));
+            }
+        });
+        Effect::new(move |_| {
+            let listener = window_event_listener_untyped("pagehide", move |_| self.keep_draft());
+            on_cleanup(move || listener.remove());
+        });
+    }
+}
+
+/// The field, who speaks, and the one button.
+#[component]
+pub fn Composer() -> impl IntoView {
+    let store = use_store();
+    let texts = &store.texts.composer;
+    let field = Field::new(store);
+    field.attend();
+    let placeholder = move || match store.role.get() {
+        Role::Exec => texts.placeholder_exec,
+        Role::System | Role::User | Role::Assistant => texts.placeholder,
+    };
+    view! {
+        <div class="composer">
+            <textarea
+                data-testid="composer"
+                rows="1"
+                dir="auto"
+                autocomplete="off"
+                aria-label=texts.label
+                placeholder=placeholder
+                node_ref=field.node
+                on:input=move |_| field.typed()
+                on:keydown=move |event| field.key_pressed(&event)
+                on:compositionstart=move |_| field.composition.set_value(Composition::Composing)
+                on:compositionend=move |_| field.composition_ended()
+            ></textarea>
+            <div class="composer-row">
+                <RoleSelector/>
+                <ActionButton field/>
+            </div>
+        </div>
+        <p class="caution">{texts.caution}</p>
+    }
+}
+
+/// Sends, or stops what is running. One button, so that the focus stays where it is.
+#[component]
+fn ActionButton(field: Field) -> impl IntoView {
+    let store = field.store;
+    let texts = &store.texts.composer;
+    let is_answering = Memo::new(move |_| {
+        store.running().is_some() || store.transcript.with(|transcript| transcript.pending().is_some())
+    });
+    let label = move || if is_answering.get() { texts.stop } else { texts.send };
+    let icon = Signal::derive(move || if is_answering.get() { Icon::Square } else { Icon::ArrowUp });
+    let press = move |_| {
+        if is_answering.get_untracked() {
+            store.stop();
+        } else {
+            field.send();
+        }
+    };
+    view! {
+        <button
+            type="button"
+            class="act"
+            data-testid=move || if is_answering.get() { "stop" } else { "send" }
+            title=label
+            aria-label=label
+            disabled=move || !is_answering.get() && field.is_empty.get()
+            // The field keeps the focus, and a phone its keyboard.
+            on:mousedown=|event| event.prevent_default()
+            on:click=press
+        >
+            <Glyph icon/>
+        </button>
+    }
+}
+
+/// Who speaks: a selector instead of a second field, so that nothing typed is ever left out.
+#[component]
+fn RoleSelector() -> impl IntoView {
+    let store = use_store();
+    let texts = &store.texts.composer;
+    let is_off = Memo::new(move |_| !store.supports(Role::Exec));
+    let reason = move || (is_off.get() && store.model().is_some()).then_some(texts.role_unsupported);
+    let name = move || match store.role.get() {
+        Role::Exec => "exec",
+        Role::System | Role::User | Role::Assistant => "user",
+    };
+    let choose = move |event: ev::Event| {
+        let role = if event_target_value(&event) == "exec" { Role::Exec } else { Role::User };
+        store.role.set(role);
+    };
+    view! {
+        <label class="role" title=reason>
+            <span class="visually-hidden">{texts.role}</span>
+            <select data-testid="role" disabled=move || is_off.get() prop:value=name on:change=choose>
+                <option value="user">{texts.role_user}</option>
+                <option value="exec">{texts.role_exec}</option>
+            </select>
+        </label>
+    }
+}

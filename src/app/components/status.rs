@@ -1,0 +1,136 @@
+//! The line under an answer: how far it has come, or how it went.
+
+use leptos::prelude::*;
+
+use crate::{
+    app::{
+        answer::{Answer, Phase},
+        format,
+        i18n::Texts,
+        store::use_store,
+    },
+    chat::{ids::MessageId, message::AnswerView},
+};
+
+/// Where a running answer stands, until text arrives.
+#[component]
+pub fn Progress(
+    /// Which answer.
+    id: MessageId,
+    /// Where it stands.
+    phase: Memo<Phase>,
+) -> impl IntoView {
+    let store = use_store();
+    let texts = &store.texts.answer;
+    let is_stopping = move || store.stopping.get() == Some(id);
+    let line = move || match phase.get() {
+        _ if is_stopping() => Some(store.texts.composer.stopping.to_owned()),
+        Phase::Queued { place: 0 } => Some(texts.queued.to_owned()),
+        Phase::Queued { place } => Some((texts.queued_at)(place)),
+        Phase::Reading { done, total } => Some((texts.reading)(done, total)),
+        Phase::Streaming | Phase::Ended { .. } => None,
+    };
+    view! {
+        <div class="progress">
+            {move || {
+                line().map(|line| view! { <p class="status" data-testid="queue-status">{line}</p> })
+            }}
+        </div>
+    }
+}
+
+/// How an answer went.
+#[component]
+pub fn Status(
+    /// Which message.
+    id: MessageId,
+    /// The answer.
+    answer: ArcRwSignal<Answer>,
+) -> impl IntoView {
+    let store = use_store();
+    let texts = store.texts;
+    let sampled_with = store.transcript.with_untracked(|transcript| {
+        let view = transcript.message(id)?.answer.as_ref()?;
+        Some(sampled_with(view, texts))
+    });
+    let parts = move || answer.with(|answer| parts(answer, texts));
+    view! {
+        <p class="status" data-testid="message-status" title=sampled_with>
+            {move || parts().into_iter().map(|part| view! { <span>{part}</span> }).collect_view()}
+        </p>
+    }
+}
+
+fn parts(answer: &Answer, texts: &Texts) -> Vec<String> {
+    let Phase::Ended { reason } = answer.phase else { return Vec::new() };
+    let (words, stats) = (&texts.answer, &answer.stats);
+    let mut parts = vec![(words.end)(reason).to_owned()];
+    if stats.generated_tokens > 0 {
+        parts.push((words.tokens)(stats.generated_tokens));
+    }
+    if stats.tokens_per_second > 0.0 {
+        parts.push((words.speed)(&speed(stats.tokens_per_second)));
+    }
+    if stats.first_token_ms > 0.0 {
+        parts.push((words.first_token)(&format::milliseconds(stats.first_token_ms)));
+    }
+    if stats.reused_tokens > 0 {
+        parts.push((words.reused)(stats.reused_tokens, stats.prompt_tokens));
+    }
+    if stats.dropped_rounds > 0 {
+        parts.push((words.dropped)(stats.dropped_rounds));
+    }
+    parts
+}
+
+fn speed(tokens_per_second: f32) -> String {
+    if tokens_per_second >= 10.0 { format!("{tokens_per_second:.0}") } else { format!("{tokens_per_second:.1}") }
+}
+
+fn sampled_with(answer: &AnswerView, texts: &Texts) -> String {
+    let sampling = &answer.sampling;
+    format!(
+        "{}: temperature {}, top_k {}, top_p {}, repetition_penalty {}, max_new_tokens {}, seed {}",
+        texts.answer.sampled_with,
+        sampling.temperature,
+        sampling.top_k,
+        sampling.top_p,
+        sampling.repetition_penalty,
+        sampling.max_new_tokens,
+        answer.seed,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        app::preferences::Language,
+        chat::{event::EndReason, message::AnswerStats},
+    };
+
+    #[test]
+    fn the_line_says_why_it_ended_and_leaves_out_what_is_not_known() {
+        let mut answer = Answer {
+            generation: None,
+            cursor: 0,
+            phase: Phase::Ended { reason: EndReason::Stopped },
+            blocks: Vec::new(),
+            tail: Vec::new(),
+            text: String::new(),
+            stats: AnswerStats::default(),
+        };
+        let texts = Texts::of(Language::English);
+        assert_eq!(parts(&answer, texts), ["Stopped"]);
+        answer.stats = AnswerStats {
+            prompt_tokens: 40,
+            reused_tokens: 32,
+            generated_tokens: 12,
+            first_token_ms: 20.0,
+            tokens_per_second: 35.2,
+            dropped_rounds: 0,
+        };
+        let expected = ["Stopped", "12 tokens", "35 tokens/s", "first token after 20 ms", "prompt reused 32 / 40"];
+        assert_eq!(parts(&answer, texts), expected);
+    }
+}

@@ -1,0 +1,163 @@
+//! English.
+
+use super::{AnswerTexts, ComposerTexts, EngineTexts, SettingText, SettingsTexts, StartTexts, Texts};
+use crate::{
+    app::{format, preferences::Language},
+    chat::{error::ErrorCode, event::EndReason},
+};
+
+/// All words in English.
+pub static TEXTS: Texts = Texts {
+    language: Language::English,
+    new_chat: "New chat",
+    other_language: "中文",
+    theme: "Appearance",
+    theme_system: "as the system",
+    theme_light: "light",
+    theme_dark: "dark",
+    transcript: "Conversation",
+    you: "You",
+    assistant: "Model",
+    exec: "Tool result",
+    composer: ComposerTexts {
+        label: "Message",
+        placeholder: "What is on your mind?",
+        placeholder_exec: "Paste what the tool returned",
+        send: "Send",
+        stop: "Stop",
+        stopping: "Stopping…",
+        role: "Speak as",
+        role_user: "User",
+        role_exec: "Exec",
+        role_unsupported: "Not available: this model's prompt format (v1) has no exec role.",
+        held: "Sent when this answer is over",
+        held_cancel: "Take back",
+        caution: "Answers are made by a model and can be wrong. Check what matters.",
+    },
+    start: StartTexts {
+        greeting: "Hello. What shall we talk about?",
+        invitation: "Type away, or begin with an example.",
+        more: "More",
+        mini_banner: "This is the mini model that ships with the project: it knows its training dialogues and nothing \
+                      else, and is here for demonstration only.",
+    },
+    answer: AnswerTexts {
+        copy: "Copy",
+        copied: "Copied",
+        copy_failed: "Copying failed, please select the text by hand",
+        regenerate: "Regenerate",
+        previous: "Previous branch",
+        next: "Next branch",
+        sending: "Sending…",
+        queued: "Queued…",
+        queued_at: |place| format!("Queued · place {place}"),
+        reading: |done, total| {
+            format!("Reading · {} / {} tokens", format::count(done.into()), format::count(total.into()))
+        },
+        end,
+        tokens: |tokens| match tokens {
+            1 => "1 token".to_owned(),
+            tokens => format!("{} tokens", format::count(tokens.into())),
+        },
+        speed: |speed| format!("{speed} tokens/s"),
+        first_token: |time| format!("first token after {time}"),
+        reused: |reused, prompt| {
+            format!("prompt reused {} / {}", format::count(reused.into()), format::count(prompt.into()))
+        },
+        dropped: |rounds| format!("the oldest {rounds} round(s) no longer fit the context and were left out"),
+        sampled_with: "Sampled with",
+    },
+    settings: SettingsTexts {
+        title: "Settings",
+        changed: "changed",
+        reset: "Reset",
+        reset_all: "Reset all",
+        default: |value| format!("default {value}"),
+        out_of_range: |min, max| format!("expected a number from {min} to {max}"),
+        seed_random: "random",
+        temperature: SettingText {
+            name: "Temperature",
+            help: "Higher is more varied, lower more predictable; 0 always takes the likeliest token.",
+        },
+        top_k: SettingText { name: "Top-k", help: "Draws among the k likeliest tokens only; 0 is no limit." },
+        top_p: SettingText {
+            name: "Top-p",
+            help: "Draws among the likeliest tokens that together reach probability p.",
+        },
+        repetition_penalty: SettingText {
+            name: "Repetition penalty",
+            help: "Above 1, tokens that came up already are less likely to come again.",
+        },
+        max_new_tokens: SettingText { name: "Longest answer", help: "Most tokens that one answer may have." },
+        seed: SettingText {
+            name: "Seed",
+            help: "The same seed, settings and conversation give the same answer; empty means a new one each time.",
+        },
+        system: SettingText {
+            name: "System prompt",
+            help: "Sets who the model is and its rules, from the next message on, in this conversation only.",
+        },
+        system_unsupported: "Not available: this model's prompt format (v1) has no system role.",
+        system_placeholder: "For example: You are a patient teacher.",
+    },
+    engine: EngineTexts {
+        title: "About the model",
+        loading: "The model is loading…",
+        loading_hint: "You can write already; it is sent as soon as the model is ready.",
+        unavailable: "The model is not available",
+        model: "Model",
+        parameters: "Parameters",
+        device: "Device",
+        dtype: "Precision",
+        weights: "Weights in memory",
+        context: "Context length",
+        kv_capacity: "Cache capacity",
+        prompt_format: "Prompt format",
+        load_time: "Load time",
+        load: "Load",
+        running_waiting: |running, waiting| format!("{running} generating, {waiting} waiting"),
+        n_tokens: |tokens| format!("{tokens} tokens"),
+        bits: |bits| format!("{bits}-bit"),
+    },
+    jump_latest: "Jump to latest",
+    close: "Close",
+    reconnecting: "The connection was lost, reconnecting…",
+    server_forgot: "The server no longer knows this answer; what was shown stays here.",
+    missing_title: "No such conversation",
+    missing_text: "The link may be wrong, or the server no longer keeps it after a restart.",
+    announce_answering: "Answering",
+    error_code,
+    retry_in: |seconds| format!(" Try again in {seconds} s."),
+};
+
+fn end(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::EndOfText => "Complete",
+        EndReason::Length => "Length limit reached",
+        EndReason::StopString => "Stop string reached",
+        EndReason::Stopped => "Stopped",
+        EndReason::Interrupted => "Interrupted",
+        EndReason::Failed { code } => error_code(code),
+    }
+}
+
+fn error_code(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::MessageEmpty => "The message is empty.",
+        ErrorCode::MessageTooLong => "The message is too long.",
+        ErrorCode::PromptTooLong => "This message does not fit the model's context.",
+        ErrorCode::SettingOutOfRange => "A setting is out of range.",
+        ErrorCode::RoleUnsupported => "This model's prompt format has no such role.",
+        ErrorCode::NotFound => "There is no such conversation.",
+        ErrorCode::Conflict => "The answer before is not over yet, please try again in a moment.",
+        ErrorCode::ConversationFull => "This conversation is full, please begin a new one.",
+        ErrorCode::QueueFull => "Too many people are waiting.",
+        ErrorCode::ModelLoading => "The model is still loading.",
+        ErrorCode::ShuttingDown => "The server is shutting down.",
+        ErrorCode::EngineRestarted => "The engine failed and was restarted, please try again.",
+        ErrorCode::NotANumber => "The model computed invalid numbers; try again or change the settings.",
+        ErrorCode::Malformed => "The server could not read the request.",
+        ErrorCode::Unreachable => "The server could not be reached; the text is back in the composer.",
+        ErrorCode::Internal => "Something failed on the server, please try again.",
+    }
+}

@@ -1,0 +1,194 @@
+//! The browser's side of what differs between server and browser: small wrappers around what the DOM offers.
+//!
+//! Knows nothing of conversations. Every call can fail quietly (private windows without storage, old browsers), so every
+//! caller must be right without it.
+
+use leptos::prelude::*;
+use wasm_bindgen::{JsCast, JsValue, closure::Closure};
+use web_sys::{Element, EventSource, HtmlElement, HtmlTextAreaElement, MessageEvent};
+
+use super::{
+    events::{Handlers, Trouble},
+    preferences::{Language, Preferences, Theme},
+};
+
+/// What the visitor prefers, as the server wrote it into the document.
+pub fn preferences() -> Preferences {
+    let root = document().document_element();
+    let attribute = |name| root.as_ref().and_then(|root| root.get_attribute(name));
+    Preferences {
+        language: attribute("lang").and_then(|tag| Language::from_tag(&tag)).unwrap_or(Language::Chinese),
+        theme: attribute("data-theme").and_then(|name| Theme::from_name(&name)).unwrap_or(Theme::System),
+    }
+}
+
+/// The response has its status already.
+pub fn not_found() {}
+
+/// Colours the document.
+pub fn show_theme(theme: Theme) {
+    if let Some(root) = document().document_element() {
+        let _ = root.set_attribute("data-theme", theme.name());
+    }
+}
+
+/// Keeps a preference for a year.
+pub fn set_cookie(name: &str, value: &str) {
+    let cookie = format!("{name}={value}; path=/; max-age=31536000; samesite=lax");
+    let _ = js_sys::Reflect::set(&document(), &"cookie".into(), &cookie.into());
+}
+
+/// Loads the document again.
+pub fn reload() {
+    let _ = window().location().reload();
+}
+
+/// What was stored under this key.
+pub fn stored(key: &str) -> Option<String> {
+    window().local_storage().ok()??.get_item(key).ok()?
+}
+
+/// Stores a text under this key; an empty one is removed.
+pub fn store(key: &str, text: &str) {
+    if let Ok(Some(storage)) = window().local_storage() {
+        let _ = if text.is_empty() { storage.remove_item(key) } else { storage.set_item(key, text) };
+    }
+}
+
+/// Whether the main way of pointing is a finger.
+pub fn is_touch_first() -> bool {
+    matches!(window().match_media("(hover: none) and (pointer: coarse)"), Ok(Some(query)) if query.matches())
+}
+
+/// Whether nobody can see the page.
+pub fn is_hidden() -> bool {
+    document().hidden()
+}
+
+/// Whether a drawer, menu or dialog is open.
+pub fn is_anything_open() -> bool {
+    matches!(document().query_selector(":popover-open, dialog[open]"), Ok(Some(_)))
+}
+
+/// A number between 0 and 1, for spreading retries.
+pub fn random() -> f64 {
+    js_sys::Math::random()
+}
+
+/// Makes a text field as high as its text; the style sheet bounds it.
+pub fn fit_height(field: &HtmlTextAreaElement) {
+    let style = field.unchecked_ref::<HtmlElement>().style();
+    let _ = style.set_property("height", "auto");
+    let _ = style.set_property("height", &format!("{}px", field.scroll_height()));
+}
+
+/// Whether some text inside this element is selected.
+pub fn has_selection(element: &Element) -> bool {
+    matches!(window().get_selection(), Ok(Some(selection))
+        if !selection.is_collapsed() && element.contains(selection.anchor_node().as_ref()))
+}
+
+/// The code of the block that this button belongs to.
+pub fn code_beside(button: &Element) -> Option<String> {
+    let block = button.closest("figure").ok()??;
+    block.query_selector("code").ok()??.text_content()
+}
+
+/// Copies a text; whether it worked. Where the page is not secure there is no clipboard, so an invisible field is
+/// selected and copied the old way.
+pub async fn copy(text: String) -> bool {
+    if window().is_secure_context() && window().navigator().clipboard().write_text(&text).await.is_ok() {
+        return true;
+    }
+    copy_by_selection(&text).unwrap_or(false)
+}
+
+fn copy_by_selection(text: &str) -> Option<bool> {
+    let focused = document().active_element();
+    let field = document().create_element("textarea").ok()?.dyn_into::<HtmlTextAreaElement>().ok()?;
+    field.set_class_name("visually-hidden");
+    field.set_read_only(true);
+    field.set_value(text);
+    document().body()?.append_child(&field).ok()?;
+    field.select();
+    let copied = call(&document(), "execCommand", &"copy".into());
+    field.remove();
+    if let Some(focused) = focused.and_then(|element| element.dyn_into::<HtmlElement>().ok()) {
+        let _ = focused.focus();
+    }
+    Some(copied?.is_truthy())
+}
+
+fn call(target: &JsValue, method: &str, argument: &JsValue) -> Option<JsValue> {
+    let method = js_sys::Reflect::get(target, &method.into()).ok()?;
+    method.dyn_ref::<js_sys::Function>()?.call1(target, argument).ok()
+}
+
+/// Calls back whenever one of these elements changes its size, before it is painted, until it is dropped.
+pub struct ResizeWatch {
+    observer: JsValue,
+    _changed: Closure<dyn FnMut()>,
+}
+
+impl ResizeWatch {
+    /// Begins to watch; `None` where the browser can't.
+    pub fn new(elements: &[Element], changed: impl FnMut() + 'static) -> Option<Self> {
+        let changed = Closure::<dyn FnMut()>::new(changed);
+        let constructor = js_sys::Reflect::get(&window(), &"ResizeObserver".into()).ok()?;
+        let arguments = js_sys::Array::of1(changed.as_ref());
+        let observer = js_sys::Reflect::construct(constructor.dyn_ref::<js_sys::Function>()?, &arguments).ok()?;
+        for element in elements {
+            call(&observer, "observe", element);
+        }
+        Some(Self { observer, _changed: changed })
+    }
+}
+
+impl Drop for ResizeWatch {
+    fn drop(&mut self) {
+        call(&self.observer, "disconnect", &JsValue::UNDEFINED);
+    }
+}
+
+/// An open stream of server-sent events; dropping it closes it.
+pub struct EventStream {
+    source: EventSource,
+    _opened: Closure<dyn FnMut()>,
+    _message: Closure<dyn FnMut(MessageEvent)>,
+    _failed: Closure<dyn FnMut()>,
+}
+
+impl EventStream {
+    /// Opens a stream. The browser's own reconnecting is not used: it would ask again from where the URL says.
+    pub fn open(url: &str, handlers: Handlers) -> Option<Self> {
+        let source = EventSource::new(url).ok()?;
+        let Handlers { mut opened, mut message, mut failed } = handlers;
+        let opened = Closure::<dyn FnMut()>::new(move || opened());
+        let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
+            if let Some(data) = event.data().as_string() {
+                message(&data);
+            }
+        });
+        let failed = Closure::<dyn FnMut()>::new({
+            let source = source.clone();
+            move || {
+                let refused = source.ready_state() == EventSource::CLOSED;
+                source.close();
+                failed(if refused { Trouble::Refused } else { Trouble::CutOff });
+            }
+        });
+        source.set_onopen(Some(opened.as_ref().unchecked_ref()));
+        source.set_onmessage(Some(message.as_ref().unchecked_ref()));
+        source.set_onerror(Some(failed.as_ref().unchecked_ref()));
+        Some(Self { source, _opened: opened, _message: message, _failed: failed })
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        self.source.set_onopen(None);
+        self.source.set_onmessage(None);
+        self.source.set_onerror(None);
+        self.source.close();
+    }
+}

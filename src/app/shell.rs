@@ -1,0 +1,37 @@
+//! The HTML document around the page, written by the server only.
+//!
+//! Owns the head. Language and theme are attributes of `<html>`, so that the first paint has them without a script.
+
+use leptos::prelude::*;
+use leptos_meta::MetaTags;
+
+use super::{App, platform};
+
+/// The document that every page request gets.
+pub fn shell(options: LeptosOptions) -> impl IntoView {
+    let preferences = platform::preferences();
+    let style_sheet = format!("/{}/{}.css", options.site_pkg_dir, options.output_name);
+    view! {
+        <!DOCTYPE html>
+        <html lang=preferences.language.tag() data-theme=preferences.theme.name()>
+            <head>
+                <meta charset="utf-8"/>
+                <meta
+                    name="viewport"
+                    content="width=device-width, initial-scale=1, viewport-fit=cover, interactive-widget=resizes-content"
+                />
+                <meta name="color-scheme" content="light dark"/>
+                <meta name="referrer" content="no-referrer"/>
+                <meta name="format-detection" content="telephone=no"/>
+                <link rel="icon" href="/icon.svg" type="image/svg+xml"/>
+                <link rel="stylesheet" href=style_sheet/>
+                <AutoReload options=options.clone()/>
+                <HydrationScripts options/>
+                <MetaTags/>
+            </head>
+            <body>
+                <App/>
+            </body>
+        </html>
+    }
+}

@@ -1,0 +1,361 @@
+//! The page's state as signals, and the commands that change it.
+//!
+//! Owns what the components share; each answer has a signal of its own, so that arriving text touches nothing else.
+//! Changes are worked out by `transcript` and `answer`. Knows nothing of how things look.
+
+use std::collections::HashMap;
+
+use leptos::{prelude::*, task::spawn_local};
+
+use super::{
+    answer::Answer,
+    i18n::Texts,
+    transcript::{Action, Pending, Transcript},
+};
+use crate::{
+    api,
+    chat::{
+        command::{RegenerateCommand, SendCommand, Started},
+        error::{ChatError, ErrorCode},
+        ids::{ConversationId, MessageId, RequestId},
+        info::{ConversationView, EngineStatus, ModelInfo, PageData},
+        message::{MessageText, Role},
+        settings::Settings,
+    },
+};
+
+/// Something said to the person above the composer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Something went wrong.
+    Error(String),
+    /// The stream is being opened again.
+    Reconnecting,
+}
+
+/// What goes into the composer from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Draft {
+    /// Replaces what is there.
+    Fill(String),
+    /// Was sent, and comes back: what was typed meanwhile stays behind it.
+    PutBack(String),
+}
+
+/// A message that waits until the answer before it is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Who says it.
+    pub role: Role,
+    /// What is said.
+    pub text: MessageText,
+}
+
+/// Which conversation the person wants to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// `None` for a new one.
+    pub conversation: Option<ConversationId>,
+    /// Counts how often another one was opened, so that naming a new conversation isn't mistaken for going elsewhere.
+    pub visit: u32,
+}
+
+/// The page's state.
+#[derive(Clone, Copy)]
+pub struct Store {
+    /// The interface's words.
+    pub texts: &'static Texts,
+    /// The server's title.
+    pub title: StoredValue<String>,
+    /// The conversation that is looked at.
+    pub transcript: RwSignal<Transcript>,
+    /// The engine.
+    pub engine: RwSignal<EngineStatus>,
+    /// Sampling values that were changed.
+    pub settings: RwSignal<Settings>,
+    /// The system prompt from the next message on.
+    pub system: RwSignal<String>,
+    /// Who says the next message.
+    pub role: RwSignal<Role>,
+    /// A message that waits.
+    pub held: RwSignal<Option<Held>>,
+    /// A text for the composer.
+    pub draft: RwSignal<Option<Draft>>,
+    /// What the person should know.
+    pub notice: RwSignal<Option<Notice>>,
+    /// What a screen reader says.
+    pub announcement: RwSignal<String>,
+    /// Where the person is.
+    pub place: RwSignal<Place>,
+    /// Whether the address names a conversation that isn't there.
+    pub is_missing: RwSignal<bool>,
+    /// Whether another conversation is on its way.
+    pub is_opening: RwSignal<bool>,
+    /// The answer that was asked to stop.
+    pub stopping: RwSignal<Option<MessageId>>,
+    /// Whether stop was pressed before the command had come back.
+    stop_early: StoredValue<bool>,
+    answers: StoredValue<HashMap<MessageId, ArcRwSignal<Answer>>>,
+}
+
+/// The page's state, from wherever a component stands.
+///
+/// # Panics
+/// Outside of the page, which is a defect.
+pub fn use_store() -> Store {
+    use_context().expect("invariant: the page provides its store")
+}
+
+impl Store {
+    /// The state of a page that was just loaded.
+    #[must_use]
+    pub fn new(texts: &'static Texts, page: PageData, is_missing: bool) -> Self {
+        let system = page.conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default();
+        let place = Place { conversation: page.conversation.as_ref().map(|view| view.id), visit: 0 };
+        Self {
+            texts,
+            title: StoredValue::new(page.title),
+            transcript: RwSignal::new(Transcript::open(page.conversation)),
+            engine: RwSignal::new(page.engine),
+            settings: RwSignal::new(Settings::default()),
+            system: RwSignal::new(system),
+            role: RwSignal::new(Role::User),
+            held: RwSignal::new(None),
+            draft: RwSignal::new(None),
+            notice: RwSignal::new(None),
+            announcement: RwSignal::new(String::new()),
+            place: RwSignal::new(place),
+            is_missing: RwSignal::new(is_missing),
+            is_opening: RwSignal::new(false),
+            stopping: RwSignal::new(None),
+            stop_early: StoredValue::new(false),
+            answers: StoredValue::new(HashMap::new()),
+        }
+    }
+
+    /// The model, once it is loaded.
+    #[must_use]
+    pub fn model(self) -> Option<ModelInfo> {
+        self.engine.with(|engine| match engine {
+            EngineStatus::Ready { model, .. } => Some(model.clone()),
+            EngineStatus::Loading | EngineStatus::Unavailable { .. } => None,
+        })
+    }
+
+    /// Whether the prompt format has this role; while the model loads it is not known to have it.
+    #[must_use]
+    pub fn supports(self, role: Role) -> bool {
+        self.engine
+            .with(|engine| matches!(engine, EngineStatus::Ready { model, .. } if model.prompt_format.supports(role)))
+    }
+
+    /// The signal of one answer; `None` of a message that is no answer.
+    #[must_use]
+    pub fn answer(self, id: MessageId) -> Option<ArcRwSignal<Answer>> {
+        if let Some(known) = self.answers.with_value(|answers| answers.get(&id).cloned()) {
+            return Some(known);
+        }
+        let answer = self.transcript.with_untracked(|transcript| Answer::from_message(transcript.message(id)?))?;
+        let signal = ArcRwSignal::new(answer);
+        self.answers.update_value(|answers| {
+            answers.insert(id, signal.clone());
+        });
+        Some(signal)
+    }
+
+    /// The answer at the end of what is shown, where it is still running.
+    #[must_use]
+    pub fn running(self) -> Option<MessageId> {
+        let leaf = self.transcript.with(|transcript| transcript.leaf().map(|leaf| leaf.id))?;
+        let is_over = self.answer(leaf)?.with(|answer| answer.phase.is_over());
+        (!is_over).then_some(leaf)
+    }
+
+    /// Whether a message that is sent now has to wait.
+    #[must_use]
+    pub fn is_busy(self) -> bool {
+        self.transcript.with(|transcript| transcript.pending().is_some())
+            || self.running().is_some()
+            || self.engine.with(|engine| *engine == EngineStatus::Loading)
+    }
+
+    /// Says something: now, or once the answer before it is over.
+    pub fn say(self, role: Role, text: MessageText) {
+        self.notice.set(None);
+        if untrack(|| self.is_busy()) {
+            if let Some(before) = self.held.get_untracked() {
+                self.draft.set(Some(Draft::PutBack(before.text.as_str().to_owned())));
+            }
+            self.held.set(Some(Held { role, text }));
+        } else {
+            self.send(role, text);
+        }
+    }
+
+    fn send(self, role: Role, text: MessageText) {
+        let request = RequestId::random();
+        let (conversation, parent) = self
+            .transcript
+            .with_untracked(|transcript| (transcript.conversation(), transcript.leaf().map(|leaf| leaf.id)));
+        let conversation = conversation.unwrap_or_else(ConversationId::random);
+        let command = SendCommand {
+            request,
+            conversation,
+            parent,
+            role,
+            text: text.as_str().to_owned(),
+            system: self.system_in_force(),
+            settings: self.settings.get_untracked(),
+        };
+        self.apply(Action::Asked(Pending { request, after: parent, said: Some((role, text.as_str().to_owned())) }));
+        self.stop_early.set_value(false);
+        self.announcement.set(self.texts.announce_answering.to_owned());
+        spawn_local(async move {
+            match api::send_message(command).await {
+                Ok(started) => self.begin(conversation, request, started),
+                Err(error) => {
+                    self.apply(Action::Refused(request));
+                    self.draft.set(Some(Draft::PutBack(text.into())));
+                    self.fail(&error);
+                }
+            }
+        });
+    }
+
+    /// Asks for another answer beside this one.
+    pub fn regenerate(self, answer: MessageId) {
+        let place = self
+            .transcript
+            .with_untracked(|transcript| Some((transcript.conversation()?, transcript.message(answer)?.parent)));
+        let Some((conversation, after)) = place else { return };
+        if untrack(|| self.is_busy()) {
+            return;
+        }
+        self.notice.set(None);
+        let request = RequestId::random();
+        let command = RegenerateCommand {
+            request,
+            conversation,
+            answer,
+            system: self.system_in_force(),
+            settings: self.settings.get_untracked(),
+        };
+        self.apply(Action::Asked(Pending { request, after, said: None }));
+        self.stop_early.set_value(false);
+        self.announcement.set(self.texts.announce_answering.to_owned());
+        spawn_local(async move {
+            match api::regenerate(command).await {
+                Ok(started) => self.begin(conversation, request, started),
+                Err(error) => {
+                    self.apply(Action::Refused(request));
+                    self.fail(&error);
+                }
+            }
+        });
+    }
+
+    fn begin(self, conversation: ConversationId, request: RequestId, started: Started) {
+        self.apply(Action::Begun(conversation, request, started));
+        // Somebody who went elsewhere meanwhile is not taken back.
+        if self.transcript.with_untracked(Transcript::conversation) == Some(conversation) {
+            self.place.update(|place| place.conversation = Some(conversation));
+            if self.stop_early.get_value() {
+                self.stop();
+            }
+        }
+    }
+
+    /// Stops the answer that is running, or about to.
+    pub fn stop(self) {
+        if self.transcript.with_untracked(|transcript| transcript.pending().is_some()) {
+            self.stop_early.set_value(true);
+            return;
+        }
+        let Some(id) = untrack(|| self.running()) else { return };
+        let Some(generation) = self.answer(id).and_then(|answer| answer.with_untracked(|answer| answer.generation))
+        else {
+            return;
+        };
+        self.stopping.set(Some(id));
+        spawn_local(async move {
+            if let Err(error) = api::stop(generation).await {
+                self.stopping.set(None);
+                self.fail(&error);
+            }
+        });
+    }
+
+    /// Sends what waits, where nothing stands against it any more.
+    pub fn release(self) {
+        if !self.is_busy()
+            && let Some(Held { role, text }) = self.held.get()
+        {
+            self.held.set(None);
+            untrack(|| self.send(role, text));
+        }
+    }
+
+    /// Looks at another conversation, or at none yet.
+    pub fn open(self, conversation: Option<ConversationId>) {
+        let visit = self.place.with_untracked(|place| place.visit) + 1;
+        self.show(None, conversation.is_none());
+        self.place.set(Place { conversation, visit });
+        let Some(id) = conversation else { return };
+        spawn_local(async move {
+            let page = api::page(Some(id)).await;
+            if self.place.with_untracked(|place| place.visit) != visit {
+                return;
+            }
+            match page {
+                Ok(page) => {
+                    self.engine.set(page.engine);
+                    self.show(page.conversation, true);
+                }
+                Err(error) if error.code == ErrorCode::NotFound => self.is_missing.set(true),
+                Err(error) => self.fail(&error),
+            }
+        });
+    }
+
+    /// Asks the server how a conversation stands whose stream was refused.
+    pub async fn ask_again(self, conversation: ConversationId) -> Result<(), ChatError> {
+        let page = api::page(Some(conversation)).await?;
+        self.engine.set(page.engine);
+        let Some(view) = page.conversation else { return Err(ChatError::not_found("conversation")) };
+        for message in &view.messages {
+            if let (Some(known), Some(fresh)) = (self.answer(message.id), Answer::from_message(message))
+                && fresh.phase.is_over()
+                && !known.with_untracked(|answer| answer.phase.is_over())
+            {
+                known.set(fresh);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what went wrong.
+    pub fn fail(self, error: &ChatError) {
+        self.notice.set(Some(Notice::Error(self.texts.error(error))));
+    }
+
+    /// Takes an action in.
+    pub fn apply(self, action: Action) {
+        self.transcript.update(|transcript| transcript.apply(action));
+    }
+
+    fn show(self, conversation: Option<ConversationView>, is_ready: bool) {
+        self.is_opening.set(!is_ready);
+        self.answers.update_value(HashMap::clear);
+        self.system.set(conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default());
+        self.role.set(Role::User);
+        self.notice.set(None);
+        self.held.set(None);
+        self.stopping.set(None);
+        self.is_missing.set(false);
+        self.apply(Action::Opened(conversation));
+    }
+
+    fn system_in_force(self) -> String {
+        untrack(|| if self.supports(Role::System) { self.system.get() } else { String::new() })
+    }
+}

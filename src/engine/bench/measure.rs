@@ -1,0 +1,127 @@
+//! Runs sequences through scheduler and backend and keeps the time of each token.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{BenchError, Cell};
+use crate::{
+    chat::settings::Sampling,
+    engine::{
+        backend::{Backend, SequenceId},
+        request::{CacheScope, GenerationRequest, LogprobsRequest},
+        scheduler::{Outcome, Scheduler, SchedulerLimits},
+        worker::EngineOptions,
+    },
+};
+
+/// When each sequence's tokens came, from the submission on.
+pub(super) struct Times {
+    tokens: HashMap<SequenceId, Vec<Duration>>,
+}
+
+/// A short run, so that pages are there and clocks are up.
+pub(super) fn warm_up(backend: &mut dyn Backend) -> Result<(), BenchError> {
+    times(backend, 16, 4, 1).map(|_| ())
+}
+
+/// Submits `concurrency` sequences at once and runs them to their ends.
+pub(super) fn times(
+    backend: &mut dyn Backend,
+    prompt: usize,
+    generate: usize,
+    concurrency: usize,
+) -> Result<Times, BenchError> {
+    let spec = backend.spec();
+    let (vocab_size, n_blocks) = (spec.vocab_size, spec.n_blocks);
+    let limits = SchedulerLimits {
+        max_running: concurrency,
+        prefill_chunk: EngineOptions::default().prefill_chunk,
+        eos_token_id: u32::MAX,
+    };
+    let mut scheduler = Scheduler::new(limits, n_blocks);
+    let mut tokens: HashMap<SequenceId, Vec<Duration>> = HashMap::new();
+    let began = Instant::now();
+    for index in 0..concurrency as u64 {
+        scheduler.submit(SequenceId(index), request(index, prompt, generate, vocab_size));
+    }
+    let mut live = concurrency;
+    while live > 0 {
+        let batch = scheduler.plan();
+        let outputs = backend.step(&batch)?;
+        if let Some(Err(error)) = outputs.iter().find(|output| output.is_err()) {
+            return Err((*error).into());
+        }
+        for outcome in scheduler.step_done(&batch, outputs) {
+            match outcome {
+                Outcome::Drawn(sequence, ..) => tokens.entry(sequence).or_default().push(began.elapsed()),
+                Outcome::Ended(sequence, _) => {
+                    backend.release(sequence);
+                    live -= 1;
+                }
+                Outcome::Queued(..) | Outcome::Prefilled { .. } | Outcome::PromptLogprobs(..) => {}
+            }
+        }
+    }
+    Ok(Times { tokens })
+}
+
+fn request(index: u64, prompt: usize, generate: usize, vocab_size: usize) -> GenerationRequest {
+    // Ids spread over the vocabulary, the special ones at its beginning left out.
+    let ids = (0..prompt as u64).map(|at| 4 + (at * 7919 + index * 104_729) % (vocab_size as u64 - 4));
+    GenerationRequest {
+        prompt_ids: ids.map(|id| id as u32).collect(),
+        continued_ids: Arc::from([]),
+        sampling: Sampling { max_new_tokens: generate as u32, ..Sampling::default() },
+        seed: index,
+        ignore_eos: true,
+        stop: Vec::new(),
+        logprobs: LogprobsRequest::default(),
+        scope: CacheScope::Alone,
+    }
+}
+
+impl Times {
+    /// The figures, where a decode step can't take less than `floor_s` seconds.
+    pub(super) fn cell(&self, prompt: usize, generate: usize, concurrency: usize, floor_s: f64) -> Cell {
+        let seconds = |time: &Duration| time.as_secs_f64();
+        let mut firsts: Vec<f64> = self.tokens.values().filter_map(|times| times.first()).map(seconds).collect();
+        firsts.sort_by(f64::total_cmp);
+        let all_decode = firsts.last().copied().unwrap_or(0.0);
+        let mut gaps: Vec<f64> = Vec::new();
+        let mut after = 0usize;
+        let mut end = all_decode;
+        for times in self.tokens.values() {
+            for pair in times.windows(2) {
+                if let [before, now] = pair
+                    && seconds(before) >= all_decode
+                {
+                    gaps.push(seconds(now) - seconds(before));
+                }
+            }
+            after += times.iter().filter(|time| seconds(time) > all_decode).count();
+            end = end.max(times.last().map_or(0.0, seconds));
+        }
+        gaps.sort_by(f64::total_cmp);
+        let itl_p50 = percentile(&gaps, 0.5);
+        Cell {
+            prompt,
+            generate,
+            concurrency,
+            ttft_ms: percentile(&firsts, 0.5) * 1e3,
+            prefill_tok_s: (concurrency * prompt) as f64 / all_decode,
+            decode_tok_s: if end > all_decode { after as f64 / (end - all_decode) } else { 0.0 },
+            itl_p50_ms: itl_p50 * 1e3,
+            itl_p99_ms: percentile(&gaps, 0.99) * 1e3,
+            floor_share: if itl_p50 > 0.0 { floor_s / itl_p50 } else { 0.0 },
+        }
+    }
+}
+
+/// The value below which a `share` of the sorted `values` lies; 0 where there are none.
+fn percentile(values: &[f64], share: f64) -> f64 {
+    let index = (values.len().saturating_sub(1) as f64 * share).round() as usize;
+    values.get(index).copied().unwrap_or(0.0)
+}

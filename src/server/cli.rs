@@ -1,0 +1,294 @@
+//! What was typed: flags and subcommands, before anything is made of them.
+//!
+//! Long flags are spelled with underscores, as in the original demonstration; hyphens are read as underscores. What the
+//! flags mean together with environment and file is for `config` to say.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{chat::info::PromptFormat, engine::load::DeviceChoice};
+
+/// Talk to XVERSE-13B-Chat in a browser.
+#[derive(Debug, Parser)]
+#[command(name = "xverse-chat", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; `serve` where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The flags of `serve`.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the chat page (this is what happens without a subcommand)
+    Serve(Box<ServeArgs>),
+    /// Validate a checkpoint and print what it is
+    Check(CheckArgs),
+    /// Measure load time, time to first token and tokens a second
+    Bench(BenchArgs),
+}
+
+/// Flags of `serve`; each may also be an environment variable, `XVERSE_` and the flag's name in capitals.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
+    /// Port to listen on; 0 picks a free one [default: 36000]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Title and heading of the page [default: XVERSE-13B-Chat]
+    #[arg(long)]
+    pub title: Option<String>,
+    /// The model
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// GiB for keys and values [default: what suits the model]
+    #[arg(long = "kv_memory", value_parser = positive_gib)]
+    pub kv_memory: Option<f64>,
+    /// Sequences decoding at once [default: 32]
+    #[arg(long = "max_running")]
+    pub max_running: Option<u32>,
+    /// Requests that may wait [default: 64]
+    #[arg(long = "max_waiting")]
+    pub max_waiting: Option<u32>,
+    /// Names that the Host header may carry besides IP addresses, localhost and --host; separated by commas
+    #[arg(long = "allowed_hosts", value_delimiter = ',')]
+    pub allowed_hosts: Option<Vec<String>>,
+    /// Settings and limits [default: Leptos.toml]
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+}
+
+/// Flags that say which model, for every subcommand that takes one.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ModelArgs {
+    /// Folder with config.json and weights [default: ./XVERSE-13B-Chat; where that is absent, the mini model]
+    #[arg(long = "model_path")]
+    pub model_path: Option<PathBuf>,
+    /// Folder with tokenizer.json [default: the model path]
+    #[arg(long = "tokenizer_path")]
+    pub tokenizer_path: Option<PathBuf>,
+    /// auto, cpu, reference, cuda or cuda:N [default: auto]
+    #[arg(long, value_parser = device)]
+    pub device: Option<DeviceChoice>,
+    /// auto, bf16, f16 or f32 [default: auto]
+    #[arg(long, value_parser = dtype)]
+    pub dtype: Option<Dtype>,
+    /// none, 8 or 4 [default: none]
+    #[arg(long, value_parser = quantize)]
+    pub quantize: Option<Quantize>,
+    /// auto, v1 or v2 [default: auto, by the vocabulary]
+    #[arg(long = "prompt_format", value_parser = prompt_format)]
+    pub prompt_format: Option<FormatChoice>,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The model
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Flags of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Folder with config.json and weights
+    #[arg(long = "model_path", conflicts_with = "random_weights")]
+    pub model_path: Option<PathBuf>,
+    /// Random weights of this shape: 13b, 7b, 1b or mini
+    #[arg(long = "random_weights", value_parser = ["13b", "7b", "1b", "mini"])]
+    pub random_weights: Option<String>,
+    /// auto, cpu or reference
+    #[arg(long, default_value = "auto", value_parser = device)]
+    pub device: DeviceChoice,
+    /// Tokens of each prompt
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt: u32,
+    /// Tokens to generate for each
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub generate: u32,
+    /// How many sequences at once, separated by commas
+    #[arg(long, default_value = "1,4,8", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub concurrency: Vec<u32>,
+    /// Threads that compute [default: one less than there are cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Write the result here as JSON, too
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// Number format of the weights in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// What suits the device.
+    Auto,
+    /// bfloat16.
+    Bf16,
+    /// Half precision.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+/// Bits of a quantised weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantize {
+    /// As they are.
+    None,
+    /// Eight bits.
+    Eight,
+    /// Four bits.
+    Four,
+}
+
+/// Which prompt format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormatChoice {
+    /// What the vocabulary says.
+    Auto,
+    /// This one.
+    Is(PromptFormat),
+}
+
+impl Cli {
+    /// Parses a command line; where it is wrong or asks for help, prints that and ends the process (status 2 or 0).
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Self {
+        Self::parse_from(args.into_iter().map(underscored))
+    }
+}
+
+/// `--model-path` and `--model-path=x` as `--model_path` and `--model_path=x`; everything else as it is.
+fn underscored(arg: OsString) -> OsString {
+    let Some(text) = arg.to_str() else {
+        return arg;
+    };
+    let Some(flag) = text.strip_prefix("--") else {
+        return arg;
+    };
+    let (name, value) = flag.find('=').map_or((flag, ""), |at| flag.split_at(at));
+    format!("--{}{value}", name.replace('-', "_")).into()
+}
+
+/// Reads `auto`, `cpu`, `reference`, `cuda`, `cuda:N`.
+pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "reference" => Ok(DeviceChoice::Reference),
+        "cuda" => Ok(DeviceChoice::Cuda(0)),
+        _ => text
+            .strip_prefix("cuda:")
+            .and_then(|index| index.parse().ok())
+            .map(DeviceChoice::Cuda)
+            .ok_or_else(|| "expected auto, cpu, reference, cuda or cuda:N".to_owned()),
+    }
+}
+
+/// Reads `auto`, `bf16`, `f16`, `f32`.
+pub(super) fn dtype(text: &str) -> Result<Dtype, String> {
+    match text {
+        "auto" => Ok(Dtype::Auto),
+        "bf16" => Ok(Dtype::Bf16),
+        "f16" => Ok(Dtype::F16),
+        "f32" => Ok(Dtype::F32),
+        _ => Err("expected auto, bf16, f16 or f32".to_owned()),
+    }
+}
+
+/// Reads `none`, `8`, `int8`, `4`, `int4`.
+pub(super) fn quantize(text: &str) -> Result<Quantize, String> {
+    match text {
+        "none" => Ok(Quantize::None),
+        "8" | "int8" => Ok(Quantize::Eight),
+        "4" | "int4" => Ok(Quantize::Four),
+        _ => Err("expected none, 8 or 4".to_owned()),
+    }
+}
+
+/// Reads `auto`, `v1`, `v2`.
+pub(super) fn prompt_format(text: &str) -> Result<FormatChoice, String> {
+    match text {
+        "auto" => Ok(FormatChoice::Auto),
+        "v1" => Ok(FormatChoice::Is(PromptFormat::V1)),
+        "v2" => Ok(FormatChoice::Is(PromptFormat::V2)),
+        _ => Err("expected auto, v1 or v2".to_owned()),
+    }
+}
+
+/// Reads a finite number of GiB above zero.
+pub(super) fn positive_gib(text: &str) -> Result<f64, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|gib| gib.is_finite() && *gib > 0.0)
+        .ok_or_else(|| "expected a number of GiB above 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(
+            std::iter::once("xverse-chat").chain(args.iter().copied()).map(|arg| underscored(arg.into())),
+        )
+    }
+
+    #[test]
+    fn the_original_launch_line_serves() {
+        let cli = parse(&["--port=36000", "--model_path=/m/", "--tokenizer_path=/t/"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.serve.port, Some(36000));
+        assert_eq!(cli.serve.model.model_path, Some("/m/".into()));
+        assert_eq!(cli.serve.model.tokenizer_path, Some("/t/".into()));
+    }
+
+    #[test]
+    fn flags_may_be_spelled_with_hyphens_and_values_keep_theirs() {
+        for args in [["--model-path", "/a-b"].as_slice(), &["--model-path=/a-b"], &["--model_path=/a-b"]] {
+            assert_eq!(parse(args).unwrap().serve.model.model_path, Some("/a-b".into()));
+        }
+        assert_eq!(parse(&["--title=--so-it-is"]).unwrap().serve.title.unwrap(), "--so-it-is");
+    }
+
+    #[test]
+    fn serve_may_be_said_or_left_out() {
+        let cli = parse(&["serve", "--port", "0"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Serve(args)) if args.port == Some(0)));
+    }
+
+    #[test]
+    fn a_value_outside_its_kind_is_a_usage_error() {
+        for args in [
+            ["--port", "70000"],
+            ["--device", "gpu"],
+            ["--dtype", "int3"],
+            ["--quantize", "5"],
+            ["--prompt_format", "v3"],
+            ["--kv_memory", "-1"],
+            ["--kv_memory", "NaN"],
+            ["--nonsense", "1"],
+        ] {
+            assert_eq!(parse(&args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn devices_are_named_as_in_the_readme() {
+        assert_eq!(device("cuda"), Ok(DeviceChoice::Cuda(0)));
+        assert_eq!(device("cuda:3"), Ok(DeviceChoice::Cuda(3)));
+        assert!(device("cuda:").is_err());
+    }
+
+    #[test]
+    fn bench_takes_a_list_of_concurrencies() {
+        let cli = parse(&["bench", "--random-weights", "1b", "--concurrency", "1,2"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Bench(args)) if args.concurrency == [1, 2]));
+    }
+}

@@ -1,0 +1,175 @@
+//! What was typed, set and written, made into what it means: once, at the start.
+//!
+//! A flag wins over the environment, and that over the file; `LEPTOS_SITE_ADDR`, which `cargo leptos serve` always sets,
+//! wins over nothing. Owns every server-only limit. **Architecture Invariant:** a [`Config`] is valid; nothing after it
+//! checks a setting again.
+
+pub mod environment;
+pub mod file;
+pub mod model;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
+
+use leptos::config::LeptosOptions;
+
+use self::file::FileConfig;
+use super::{cli::ServeArgs, failure::Failure};
+use crate::engine::{load::LoadOptions, worker::EngineOptions};
+
+/// Everything that a server is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address to listen on; loopback.
+    pub host: IpAddr,
+    /// Port to listen on; 0 picks a free one.
+    pub port: u16,
+    /// Of the page.
+    pub title: String,
+    /// Lowercase names that the Host header may carry besides IP addresses and localhost.
+    pub allowed_hosts: Vec<String>,
+    /// Where the page's files are.
+    pub leptos: LeptosOptions,
+    /// Bounds of what is kept and taken.
+    pub limits: Limits,
+    /// Pace and bounds of the engine.
+    pub engine: EngineOptions,
+    /// What to load.
+    pub load: LoadOptions,
+    /// Whether the mini model stands in for an absent model.
+    pub is_stand_in: bool,
+}
+
+/// Bounds of what the server keeps and takes.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Most tokens that one answer may ask for.
+    pub max_new_tokens: u32,
+    /// Conversations kept.
+    pub max_conversations: usize,
+    /// Most bytes of a request's body.
+    pub body_bytes: usize,
+    /// How long a body's arrival may take.
+    pub body_time: Duration,
+    /// How long running answers may go on when the server is told to stop.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 2048,
+            max_conversations: 1000,
+            body_bytes: 256 * 1024,
+            body_time: Duration::from_secs(15),
+            drain: Duration::from_secs(8),
+        }
+    }
+}
+
+impl Config {
+    /// Resolves flags, environment and file.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] where something is missing or does not fit.
+    pub fn resolve(flags: ServeArgs, environment: ServeArgs) -> Result<Self, Failure> {
+        let args = environment::first_of(flags, environment);
+        let path = args.config.clone().unwrap_or_else(|| "Leptos.toml".into());
+        let file = FileConfig::read(&path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let leptos = file::leptos_options(&path, folder)?;
+        let host_name = args.host.or(file.server.host).unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
+        let allowed_hosts = args.allowed_hosts.or(file.server.allowed_hosts).unwrap_or_default();
+        let limits = Limits::default();
+        let model = model::resolve(&args.model, folder)?;
+        Ok(Self {
+            host: loopback(&host_name)?,
+            port: args.port.or(file.server.port).unwrap_or(36000),
+            title: args.title.or(file.server.title).unwrap_or_else(|| "XVERSE-13B-Chat".to_owned()),
+            allowed_hosts: allowed_hosts.into_iter().chain([host_name]).map(|name| name.to_lowercase()).collect(),
+            leptos,
+            limits: Limits {
+                max_new_tokens: at_least_one("max_new_tokens", file.limits.max_new_tokens, limits.max_new_tokens)?,
+                max_conversations: at_least_one(
+                    "max_conversations",
+                    file.limits.max_conversations,
+                    limits.max_conversations,
+                )?,
+                body_bytes: at_least_one("body_bytes", file.limits.body_bytes, limits.body_bytes)?,
+                body_time: file.limits.body_s.map_or(limits.body_time, Duration::from_secs),
+                drain: file.server.drain_s.map_or(limits.drain, Duration::from_secs),
+            },
+            engine: EngineOptions {
+                max_running: at_least_one("max_running", args.max_running.or(file.limits.max_running), 32)? as usize,
+                max_waiting: args.max_waiting.or(file.limits.max_waiting).unwrap_or(64) as usize,
+                prefill_chunk: at_least_one("prefill_chunk", file.engine.prefill_chunk, 256)?,
+                min_step_ms: file.engine.min_step_ms.unwrap_or(0),
+                poison_freed_blocks: false,
+            },
+            load: LoadOptions {
+                model_path: model.model_path,
+                tokenizer_path: model.tokenizer_path,
+                device: model.device,
+                prompt_format: model.prompt_format,
+                kv_memory_gib: args.kv_memory,
+                threads: file.engine.threads.map(|threads| at_least_one("threads", Some(threads), 1)).transpose()?,
+                is_mini: model.is_mini,
+            },
+            is_stand_in: model.is_stand_in,
+        })
+    }
+}
+
+/// Refuses any address that others than this machine reach.
+fn loopback(host: &str) -> Result<IpAddr, Failure> {
+    let address = if host.eq_ignore_ascii_case("localhost") {
+        Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    } else {
+        host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    };
+    match address {
+        Some(address) if address.is_loopback() => Ok(address),
+        Some(address) => Err(Failure::Refused(format!(
+            "--host {address} would let other machines in without asking who they are; expected a loopback address such as 127.0.0.1 or ::1\n\
+             hint: reach this machine through an SSH tunnel (ssh -L 36000:127.0.0.1:36000 …), or put a proxy that asks for a password before it and name the proxy's host with --allowed_hosts"
+        ))),
+        None => Err(Failure::Refused(format!(
+            "--host {host} is not an address; expected 127.0.0.1, ::1 or localhost\n\
+             hint: names that browsers may use for this server go to --allowed_hosts"
+        ))),
+    }
+}
+
+fn at_least_one<T: From<u8> + PartialOrd + Copy>(name: &str, value: Option<T>, default: T) -> Result<T, Failure> {
+    let value = value.unwrap_or(default);
+    if value < T::from(1) {
+        return Err(Failure::Refused(format!("{name} is 0, expected at least 1")));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_addresses_are_listened_on() {
+        for host in ["127.0.0.1", "::1", "[::1]", "localhost", "127.1.2.3"] {
+            assert!(loopback(host).is_ok(), "{host}");
+        }
+        for host in ["0.0.0.0", "::", "192.168.1.2", "example.org", ""] {
+            let failure = loopback(host).unwrap_err();
+            assert_eq!(failure.status(), 78, "{host}");
+            assert!(failure.to_string().contains("hint: "), "{failure}");
+        }
+    }
+
+    #[test]
+    fn nothing_may_run_is_refused() {
+        assert!(at_least_one("max_running", Some(0_u32), 32).is_err());
+        assert_eq!(at_least_one("max_running", None, 32_u32), Ok(32));
+    }
+}

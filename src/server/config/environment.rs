@@ -1,0 +1,86 @@
+//! Flags given as environment variables: `--max_running` is `XVERSE_MAX_RUNNING`.
+//!
+//! Knows which variables there are from the flags themselves, so that the two cannot drift apart.
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser};
+
+use crate::server::{
+    cli::{ModelArgs, ServeArgs},
+    failure::Failure,
+};
+
+#[derive(Debug, Parser)]
+#[command(name = "xverse-chat", disable_help_flag = true)]
+struct Environment {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// The flags that `variable` has values for.
+///
+/// # Errors
+/// [`Failure::Refused`] where a value is not of its flag's kind.
+pub fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<ServeArgs, Failure> {
+    let mut args = vec![OsString::from("environment")];
+    for name in Environment::command().get_arguments().filter_map(|arg| arg.get_long()) {
+        if let Some(value) = variable(&format!("XVERSE_{}", name.to_uppercase())) {
+            let mut arg = OsString::from(format!("--{name}="));
+            arg.push(value);
+            args.push(arg);
+        }
+    }
+    Environment::try_parse_from(args).map(|environment| environment.serve).map_err(|error| {
+        let message = error.to_string();
+        let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Failure::Refused(format!("environment: {first}\nhint: --name is set by the variable XVERSE_NAME"))
+    })
+}
+
+/// Field by field what the first says, else what the second says.
+pub fn first_of(first: ServeArgs, second: ServeArgs) -> ServeArgs {
+    ServeArgs {
+        port: first.port.or(second.port),
+        host: first.host.or(second.host),
+        title: first.title.or(second.title),
+        model: ModelArgs {
+            model_path: first.model.model_path.or(second.model.model_path),
+            tokenizer_path: first.model.tokenizer_path.or(second.model.tokenizer_path),
+            device: first.model.device.or(second.model.device),
+            dtype: first.model.dtype.or(second.model.dtype),
+            quantize: first.model.quantize.or(second.model.quantize),
+            prompt_format: first.model.prompt_format.or(second.model.prompt_format),
+        },
+        kv_memory: first.kv_memory.or(second.kv_memory),
+        max_running: first.max_running.or(second.max_running),
+        max_waiting: first.max_waiting.or(second.max_waiting),
+        allowed_hosts: first.allowed_hosts.or(second.allowed_hosts),
+        config: first.config.or(second.config),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_wins_over_the_environment() {
+        let environment = read(|name| match name {
+            "XVERSE_PORT" => Some("1".into()),
+            "XVERSE_MODEL_PATH" => Some("/from-the-environment".into()),
+            _ => None,
+        })
+        .unwrap();
+        let args = first_of(ServeArgs { port: Some(2), ..ServeArgs::default() }, environment);
+        assert_eq!(args.port, Some(2));
+        assert_eq!(args.model.model_path, Some("/from-the-environment".into()));
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_refused_by_name() {
+        let failure = read(|name| (name == "XVERSE_PORT").then(|| "many".into())).unwrap_err();
+        assert_eq!(failure.status(), 78);
+        assert!(failure.to_string().contains("many") && failure.to_string().contains("--port"), "{failure}");
+    }
+}

@@ -1,0 +1,31 @@
+//! What is written to the terminal about requests: method, path, status and time; never a body, never a message's text.
+
+use std::time::Instant;
+
+use axum::{body::Body, extract::Request, http::Response, middleware::Next};
+use tracing::level_filters::LevelFilter;
+
+/// Starts writing events to standard error, from `XVERSE_LOG` up (`error`, `warn`, `info`, `debug`, `trace`; `warn` where
+/// it is not set). A second call does nothing.
+pub fn start() {
+    let level = std::env::var("XVERSE_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::WARN);
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).finish();
+    // Fails only where somebody else has set one, which is then the one to write to.
+    drop(tracing::subscriber::set_global_default(subscriber));
+}
+
+/// Notes each request when it has been answered; a stream when it begins.
+pub async fn request(request: Request, next: Next) -> Response<Body> {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    let ms = started.elapsed().as_secs_f64() * 1e3;
+    if response.status().is_server_error() && status != 503 {
+        tracing::error!(%method, ?path, status, ms, "request failed");
+    } else {
+        tracing::debug!(%method, ?path, status, ms, "request");
+    }
+    response
+}

@@ -1,0 +1,88 @@
+//! The report about a model, as it stands on the terminal: one line a fact.
+
+use std::fmt::Write;
+
+use crate::chat::info::{ModelInfo, PromptFormat};
+
+const GIB: f64 = (1_u64 << 30) as f64;
+const MIB: f64 = (1_u64 << 20) as f64;
+
+/// What is said when a model has been loaded.
+#[must_use]
+pub fn loaded(model: &ModelInfo) -> String {
+    lines(&[
+        ("model", format!("{}, {} parameters", model.name, count(model.n_parameters))),
+        ("weights", format!("{}, quantize {}, {}", model.dtype, model.quantize, bytes(model.weight_bytes))),
+        ("device", model.device.clone()),
+        ("kv", format!("{} tokens", model.kv_capacity_tokens)),
+        ("context", format!("{} tokens", model.context_length)),
+        ("prompt", prompt_format(model.prompt_format).to_owned()),
+        ("loaded", format!("in {:.1} s", model.load_seconds)),
+    ])
+}
+
+/// Name and value a line, values below each other.
+#[must_use]
+pub fn lines(facts: &[(&str, String)]) -> String {
+    facts.iter().fold(String::new(), |mut text, (name, value)| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<9} {value}");
+        text
+    })
+}
+
+/// The format as `--prompt_format` spells it.
+#[must_use]
+pub fn prompt_format(format: PromptFormat) -> &'static str {
+    match format {
+        PromptFormat::V1 => "v1",
+        PromptFormat::V2 => "v2",
+    }
+}
+
+/// `13.9 B`, `1.8 M`, `512`.
+#[must_use]
+pub fn count(n: u64) -> String {
+    match n {
+        1_000_000_000.. => format!("{:.1} B", n as f64 / 1e9),
+        1_000_000.. => format!("{:.1} M", n as f64 / 1e6),
+        _ => n.to_string(),
+    }
+}
+
+fn bytes(n: u64) -> String {
+    if n as f64 >= GIB { format!("{:.1} GiB", n as f64 / GIB) } else { format!("{:.1} MiB", n as f64 / MIB) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::settings::Sampling;
+
+    #[test]
+    fn the_report_says_what_is_loaded_and_how() {
+        let model = ModelInfo {
+            name: "XVERSE-13B-Chat".to_owned(),
+            is_mini: false,
+            n_parameters: 13_900_000_000,
+            dtype: "f32".to_owned(),
+            quantize: "none".to_owned(),
+            device: "cpu".to_owned(),
+            weight_bytes: 3 << 30,
+            kv_capacity_tokens: 4096,
+            context_length: 8192,
+            prompt_format: PromptFormat::V1,
+            defaults: Sampling::default(),
+            load_seconds: 12.34,
+        };
+        insta::assert_snapshot!(loaded(&model), @r"
+        model     XVERSE-13B-Chat, 13.9 B parameters
+        weights   f32, quantize none, 3.0 GiB
+        device    cpu
+        kv        4096 tokens
+        context   8192 tokens
+        prompt    v1
+        loaded    in 12.3 s
+        ");
+    }
+}

@@ -1,0 +1,57 @@
+//! Going down: who asks for it, and how long running answers may go on.
+//!
+//! `cargo leptos serve` sends SIGINT, service managers SIGTERM; both mean the same. **Architecture Invariant:** no stream is
+//! left without its end, and the second signal does not wait for anything.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
+
+use super::state::Server;
+
+/// What the engine and the tasks get to write their ends, once told to.
+const END_TIME: Duration = Duration::from_secs(1);
+
+/// The signals that ask the program to end.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over from their default, which is to end at once.
+    ///
+    /// # Errors
+    /// Where the system does not allow it.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Lets running answers end by themselves for as long as the limits say, then ends them as interrupted. Nothing new is
+/// begun from the first moment on.
+pub async fn drain(server: &Arc<Server>) {
+    server.draining.cancel();
+    server.tasks.close();
+    if timeout(server.limits.drain, server.tasks.wait()).await.is_ok() {
+        return;
+    }
+    if let Some(ready) = server.loaded() {
+        ready.engine.shut_down();
+    }
+    if timeout(END_TIME, server.tasks.wait()).await.is_err() {
+        tracing::error!("some answers have not ended, the engine does not answer");
+    }
+}

@@ -1,0 +1,143 @@
+//! What requests share: one value, given to the router and found in its context by the commands.
+//!
+//! Owns the engine once it is loaded, the conversations and the generations. It carries nothing out itself.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    config::Limits, conversations::Conversations, generations::Generations, metrics::ServerMetrics,
+    service::once::Commands,
+};
+use crate::{
+    chat::{
+        error::{ChatError, ErrorCode},
+        info::{EngineStatus, ModelInfo},
+    },
+    engine::{prompt::PromptBuilder, worker::EngineHandle},
+};
+
+/// Prompts that are made at once: tokenising long texts takes a core each.
+const PROMPTS_AT_ONCE: usize = 2;
+
+/// The server's state.
+#[derive(Debug)]
+pub struct Server {
+    /// Of the page.
+    pub title: String,
+    /// Bounds.
+    pub limits: Arc<Limits>,
+    /// Generations, running and over.
+    pub generations: Generations,
+    /// What the server counts.
+    pub metrics: ServerMetrics,
+    /// Commands that have been carried out.
+    pub commands: Commands,
+    /// Room for prompts being made.
+    pub prompts: Semaphore,
+    /// The generations' tasks.
+    pub tasks: TaskTracker,
+    /// Cancelled when the server goes down: nothing new is begun then.
+    pub draining: CancellationToken,
+    conversations: Mutex<Conversations>,
+    engine: RwLock<Engine>,
+}
+
+#[derive(Debug)]
+enum Engine {
+    Loading,
+    Ready(Arc<Ready>),
+    Unavailable(String),
+}
+
+/// A model that takes requests.
+#[derive(Debug)]
+pub struct Ready {
+    /// The way to the engine.
+    pub engine: EngineHandle,
+    /// Makes prompts.
+    pub prompts: PromptBuilder,
+    /// What is said of it.
+    pub model: ModelInfo,
+}
+
+impl Server {
+    /// A server whose model is still being loaded.
+    #[must_use]
+    pub fn new(title: String, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            title,
+            conversations: Mutex::new(Conversations::new(limits.max_conversations)),
+            limits: Arc::new(limits),
+            generations: Generations::default(),
+            metrics: ServerMetrics::default(),
+            commands: Commands::default(),
+            prompts: Semaphore::new(PROMPTS_AT_ONCE),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            engine: RwLock::new(Engine::Loading),
+        })
+    }
+
+    /// The model has been loaded.
+    pub fn set_ready(&self, ready: Ready) {
+        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Engine::Ready(Arc::new(ready));
+    }
+
+    /// There will be no model, for a reason in one sentence.
+    pub fn set_unavailable(&self, reason: impl Into<String>) {
+        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Engine::Unavailable(reason.into());
+    }
+
+    /// The model, where it has been loaded, also while the server goes down.
+    #[must_use]
+    pub fn loaded(&self) -> Option<Arc<Ready>> {
+        match &*self.engine.read().unwrap_or_else(PoisonError::into_inner) {
+            Engine::Ready(ready) => Some(ready.clone()),
+            Engine::Loading | Engine::Unavailable(_) => None,
+        }
+    }
+
+    /// The model, where it takes requests. One that is busy with a long step takes them too, and they wait.
+    ///
+    /// # Errors
+    /// [`ErrorCode::ModelLoading`] or [`ErrorCode::ShuttingDown`], each with a time.
+    pub fn ready(&self) -> Result<Arc<Ready>, ChatError> {
+        if self.draining.is_cancelled() {
+            return Err(ChatError::new(ErrorCode::ShuttingDown, "the server is shutting down").retry_after(10));
+        }
+        match &*self.engine.read().unwrap_or_else(PoisonError::into_inner) {
+            Engine::Ready(ready) => Ok(ready.clone()),
+            Engine::Loading => {
+                Err(ChatError::new(ErrorCode::ModelLoading, "the model is still being loaded").retry_after(2))
+            }
+            Engine::Unavailable(reason) => Err(ChatError::new(ErrorCode::ModelLoading, reason.clone()).retry_after(60)),
+        }
+    }
+
+    /// What the page says about the engine.
+    #[must_use]
+    pub fn engine_status(&self) -> EngineStatus {
+        match self.ready() {
+            Ok(ready) => {
+                let stats = ready.engine.stats();
+                let (running, waiting) = (stats.running.get() as u32, stats.waiting.get() as u32);
+                EngineStatus::Ready { model: ready.model.clone(), running, waiting }
+            }
+            Err(_) if self.is_loading() => EngineStatus::Loading,
+            Err(error) => EngineStatus::Unavailable { message: error.message },
+        }
+    }
+
+    /// The conversations; hold them for as short as can be, and never across an await.
+    pub fn conversations(&self) -> MutexGuard<'_, Conversations> {
+        self.conversations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_loading(&self) -> bool {
+        !self.draining.is_cancelled()
+            && matches!(*self.engine.read().unwrap_or_else(PoisonError::into_inner), Engine::Loading)
+    }
+}

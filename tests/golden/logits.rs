@@ -1,0 +1,46 @@
+//! Both backends, loaded from checkpoint folders, against transformers.
+
+use xverse_chat::engine::load::{DeviceChoice, LoadOptions, Loaded, load};
+
+use super::{
+    driver::Driver,
+    files::{self, GoldenModel},
+    judge::judge,
+};
+use crate::support::tiny_checkpoint::tiny_checkpoint;
+
+/// Writes the model's checkpoint and loads it as the server does.
+pub fn loaded(model: &GoldenModel, device: DeviceChoice) -> Loaded {
+    let dir = tempfile::tempdir().unwrap();
+    tiny_checkpoint(dir.path(), &model.spec());
+    let options = LoadOptions {
+        model_path: dir.path().to_owned(),
+        tokenizer_path: dir.path().to_owned(),
+        device,
+        prompt_format: None,
+        kv_memory_gib: None,
+        threads: Some(2),
+        is_mini: false,
+    };
+    // Mapped weights outlive their folder: an unlinked file stays until it is unmapped.
+    load(&options).unwrap_or_else(|error| panic!("{}: {error}", model.name))
+}
+
+fn agrees_with_transformers(device: DeviceChoice) {
+    for model in files::models() {
+        let mut driver = Driver::new(loaded(&model, device).backend);
+        let verdict = judge(&mut driver, &model);
+        println!("{device:?} {}: {verdict:?}", model.name);
+        assert!(verdict.agrees(), "{device:?}, {}: {verdict:?}", model.name);
+    }
+}
+
+#[test]
+fn the_cpu_backend_agrees_with_transformers() {
+    agrees_with_transformers(DeviceChoice::Cpu);
+}
+
+#[test]
+fn the_reference_backend_agrees_with_transformers() {
+    agrees_with_transformers(DeviceChoice::Reference);
+}

@@ -1,0 +1,20 @@
+//! What the server promises at its edge: streaming, limits, refusals, and what the program says when it cannot start.
+//!
+//! The router is asked without a socket, over a real engine whose device is a script.
+
+#![cfg(feature = "ssr")]
+
+#[path = "server/client.rs"]
+mod client;
+#[path = "server/edge.rs"]
+mod edge;
+#[path = "server/house.rs"]
+mod house;
+#[path = "server/limits.rs"]
+mod limits;
+#[path = "server/program.rs"]
+mod program;
+#[path = "server/scripted.rs"]
+mod scripted;
+#[path = "server/streaming.rs"]
+mod streaming;

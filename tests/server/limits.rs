@@ -1,0 +1,153 @@
+//! What is too much is refused at the edge, in words, and leaves nothing behind.
+
+use serde_json::json;
+use xverse_chat::chat::{
+    error::ErrorCode,
+    ids::{ConversationId, GenerationId, MessageId},
+    info::PromptFormat,
+    message::Role,
+};
+
+use crate::{
+    client::{as_json, assert_refused, generation, say},
+    house::{House, Plan},
+};
+
+#[tokio::test]
+async fn an_empty_message_is_refused() {
+    let house = House::build(Plan::default());
+    for text in ["", " ", "\n\t", "\u{3000}"] {
+        assert_refused(&house.send(&say(text)).await, 422, ErrorCode::MessageEmpty);
+    }
+    assert!(house.server.conversations().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_over_64_kib_is_refused_with_both_numbers() {
+    let house = House::build(Plan::default());
+    let reply = house.send(&say(&"a".repeat(64 * 1024 + 1))).await;
+    assert_refused(&reply, 422, ErrorCode::MessageTooLong);
+    assert!(reply.body.contains("65537") && reply.body.contains("65536"), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn a_message_of_a_megabyte_is_refused_before_it_is_read() {
+    let house = House::build(Plan::default());
+    let reply = house.send(&say(&"a".repeat(1 << 20))).await;
+    assert_refused(&reply, 413, ErrorCode::MessageTooLong);
+    assert!(reply.body.contains("262144"), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn a_body_without_a_declared_length_is_bounded_too() {
+    use axum::{body::Body, http::Method};
+
+    let house = House::build(Plan::default());
+    let chunks = futures::stream::iter((0..300).map(|_| Ok::<_, std::io::Error>(vec![b'a'; 1024])));
+    let request = crate::client::request(Method::POST, "/api/send").header("content-type", "application/json");
+    let reply = house.ask(request.body(Body::from_stream(chunks)).unwrap()).await;
+    assert_refused(&reply, 413, ErrorCode::MessageTooLong);
+}
+
+#[tokio::test]
+async fn a_prompt_beyond_the_context_is_refused_with_its_token_count() {
+    let house = House::build(Plan { context: 256, ..Plan::default() });
+    let reply = house.send(&say(&"a".repeat(300))).await;
+    assert_refused(&reply, 422, ErrorCode::PromptTooLong);
+    assert!(reply.error().message.contains("30"), "the count is told: {}", reply.body);
+    assert!(house.server.conversations().is_empty(), "nothing was recorded");
+}
+
+#[tokio::test]
+async fn a_full_queue_is_a_503_with_a_time_and_records_nothing() {
+    let house = House::build(Plan { is_held: true, max_running: 1, max_waiting: 1, ..Plan::default() });
+    let admitted = [house.started(&say("one")).await, house.started(&say("two")).await];
+    let reply = house.send(&say("three")).await;
+    assert_refused(&reply, 503, ErrorCode::QueueFull);
+    assert_eq!(reply.header("retry-after"), "5");
+    assert_eq!(reply.error().retry_after_s, Some(5));
+    assert_eq!(house.server.conversations().len(), 2);
+    house.gate.open();
+    for started in &admitted {
+        house.whole(generation(started)).await;
+    }
+    let later = house.started(&say("three")).await;
+    assert_eq!(house.whole(generation(&later)).await.text(), Plan::default().answer);
+}
+
+#[tokio::test]
+async fn a_setting_out_of_range_is_refused_by_name() {
+    let house = House::build(Plan::default());
+    let mut command = say("hello");
+    command.settings.temperature = Some(2.5);
+    let reply = house.send(&command).await;
+    assert_refused(&reply, 422, ErrorCode::SettingOutOfRange);
+    assert!(reply.error().message.contains("temperature"), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn roles_that_the_prompt_format_cannot_write_are_refused() {
+    let house = House::build(Plan { format: PromptFormat::V1, ..Plan::default() });
+    let mut exec = say("hello");
+    exec.role = Role::Exec;
+    let mut system = say("hello");
+    system.system = "be kind".to_owned();
+    let mut assistant = say("hello");
+    assistant.role = Role::Assistant;
+    for command in [exec, system, assistant] {
+        assert_refused(&house.send(&command).await, 422, ErrorCode::RoleUnsupported);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_404() {
+    let house = House::build(Plan::default());
+    let mut orphan = say("hello");
+    orphan.parent = Some(MessageId::random());
+    assert_refused(&house.send(&orphan).await, 404, ErrorCode::NotFound);
+    let reply = house.regenerate(ConversationId::random(), MessageId::random()).await;
+    assert_refused(&reply, 404, ErrorCode::NotFound);
+    let reply = house.post("/api/page", &json!({ "conversation": ConversationId::random() })).await;
+    assert_refused(&reply, 404, ErrorCode::NotFound);
+    for id in [GenerationId::random().to_string(), "nonsense".to_owned()] {
+        assert_refused(&house.get(&format!("/generations/{id}/events")).await, 404, ErrorCode::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_cursor_is_a_400_that_says_what_was_expected() {
+    let house = House::build(Plan::default());
+    let id = generation(&house.started(&say("hello")).await);
+    house.whole(id).await;
+    for cursor in ["abc", "-1", "", "1e3", "99999999999999999999", "100000"] {
+        let reply = house.get(&format!("/generations/{id}/events?after={cursor}")).await;
+        assert_refused(&reply, 400, ErrorCode::Malformed);
+        assert!(reply.error().message.contains("expected"), "{}", reply.body);
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_read_is_a_400() {
+    let house = House::build(Plan::default());
+    let good = as_json(&say("hello"));
+    for (path, value) in [
+        ("/command/request", json!("not an id")),
+        ("/command/conversation", json!(7)),
+        ("/command/role", json!("narrator")),
+        ("/command/text", json!(null)),
+        ("/command/settings", json!("hot")),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(path).unwrap() = value;
+        assert_refused(&house.post("/api/send", &bad).await, 400, ErrorCode::Malformed);
+    }
+    assert!(house.server.conversations().is_empty());
+}
+
+#[tokio::test]
+async fn while_the_model_loads_commands_are_told_to_wait() {
+    let house = House::build(Plan { is_loaded: false, ..Plan::default() });
+    let reply = house.send(&say("hello")).await;
+    assert_refused(&reply, 503, ErrorCode::ModelLoading);
+    assert!(!reply.header("retry-after").is_empty());
+}

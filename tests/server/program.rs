@@ -1,0 +1,147 @@
+//! What the program says, and with which status it ends, when it cannot start.
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+};
+
+struct Program {
+    folder: tempfile::TempDir,
+}
+
+impl Program {
+    /// A folder with settings and an empty site, and nothing else.
+    fn new() -> Self {
+        let program = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(program.folder.path().join("site")).unwrap();
+        program.settings("");
+        program
+    }
+
+    fn settings(&self, more: &str) {
+        let text = format!("[package.metadata.leptos]\noutput-name = \"xverse-chat\"\nsite-root = \"site\"\n{more}");
+        std::fs::write(self.path("Leptos.toml"), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        let output = Command::new(env!("CARGO_BIN_EXE_xverse-chat"))
+            .current_dir(self.folder.path())
+            .args(args)
+            .env("LEPTOS_SITE_ADDR", "127.0.0.1:1")
+            .output()
+            .unwrap();
+        Ended::new(&output)
+    }
+}
+
+struct Ended {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    fn new(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Self { status: output.status.code().unwrap(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// Asserts the status, and that the message names each of `words`, in lowercase and with a hint.
+    fn assert(&self, status: i32, words: &[&str]) {
+        assert_eq!(self.status, status, "{}{}", self.stdout, self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is not in: {}", self.stderr);
+        }
+        assert!(self.stderr.contains("hint: "), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_status_69() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    Program::new().run(&["--port", &port, "--model_path", "/no/such/model"]).assert(69, &[&port, "--port"]);
+}
+
+#[test]
+fn an_unknown_key_in_the_settings_is_status_78_and_named() {
+    let program = Program::new();
+    program.settings("[server]\nprot = 1\n");
+    program.run(&["--port=0"]).assert(78, &["Leptos.toml", "line 5", "prot", "port", "allowed_hosts"]);
+}
+
+#[test]
+fn a_site_root_that_would_give_everything_away_is_status_78() {
+    let program = Program::new();
+    for root in [".", "..", "nothing-here"] {
+        let text = format!("[package.metadata.leptos]\noutput-name = \"x\"\nsite-root = \"{root}\"\n");
+        std::fs::write(program.path("Leptos.toml"), text).unwrap();
+        program.run(&["--port=0"]).assert(78, &["site-root"]);
+    }
+}
+
+#[test]
+fn missing_settings_are_status_78() {
+    let program = Program::new();
+    std::fs::remove_file(program.path("Leptos.toml")).unwrap();
+    program.run(&["--port=0"]).assert(78, &["Leptos.toml", "--config"]);
+}
+
+#[test]
+fn a_named_model_that_is_not_there_is_status_78_and_never_replaced() {
+    let ended = Program::new().run(&["--port=0", "--model_path=/no/such/model"]);
+    ended.assert(78, &["/no/such/model"]);
+    let address = ended.stdout.lines().next().unwrap().strip_prefix("listening on http://127.0.0.1:").unwrap();
+    assert_ne!(address.parse::<u16>().unwrap(), 1, "LEPTOS_SITE_ADDR does not override --port");
+    assert!(!ended.stdout.contains("mini model"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_folder_without_a_config_is_status_78() {
+    let program = Program::new();
+    std::fs::create_dir(program.path("empty")).unwrap();
+    for args in [["--port=0", "--model_path=empty"].as_slice(), &["check", "--model-path", "empty"]] {
+        program.run(args).assert(78, &["config.json"]);
+    }
+}
+
+#[test]
+fn what_this_build_cannot_do_is_status_78() {
+    for (flag, value) in [("--dtype", "bf16"), ("--quantize", "8"), ("--quantize", "int4"), ("--host", "0.0.0.0")] {
+        Program::new().run(&["--port=0", flag, value, "--model_path=x"]).assert(78, &[flag]);
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_status_2() {
+    for args in [["--port", "70000"].as_slice(), &["--nonsense"], &["--device=gpu"], &["sing"]] {
+        let ended = Program::new().run(args);
+        assert_eq!(ended.status, 2, "{args:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn help_names_the_flags_and_is_status_0() {
+    let ended = Program::new().run(&["--help"]);
+    assert_eq!(ended.status, 0);
+    for flag in ["--model_path", "--max_running", "--allowed_hosts", "--config"] {
+        assert!(ended.stdout.contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn the_settings_that_come_with_the_program_are_accepted() {
+    let program = Program::new();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("Leptos.toml");
+    let text = std::fs::read_to_string(shipped).unwrap().replace("target/site", "site");
+    std::fs::write(program.path("Leptos.toml"), text).unwrap();
+    let ended = program.run(&["--port=0", "--model_path=/no/such/model"]);
+    ended.assert(78, &["/no/such/model"]);
+    assert!(ended.stdout.starts_with("listening on "), "{}", ended.stdout);
+}
