@@ -235,7 +235,10 @@ async fn make_prompt(
 fn prompt_error(error: PromptError) -> ChatError {
     match &error {
         PromptError::NewestTooLong { .. } => ChatError::new(ErrorCode::PromptTooLong, error.to_string()),
-        PromptError::Role(message) => ChatError::new(ErrorCode::RoleUnsupported, message.clone()),
+        PromptError::Role { .. } | PromptError::SystemNotFirst { .. } => {
+            ChatError::new(ErrorCode::RoleUnsupported, error.to_string())
+        }
+        PromptError::NothingToAnswer => ChatError::new(ErrorCode::Conflict, error.to_string()),
         PromptError::Tokenizer(TokenizerError::ControlText { .. }) => {
             ChatError::new(ErrorCode::Malformed, error.to_string())
         }
