@@ -181,6 +181,9 @@ async fn admit(
     let seed = ask.settings.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64 & MAX_SEED);
     let turns = with_system(ready, ask.system, turns)?;
     let prompt = make_prompt(server, ready, turns, sampling.max_new_tokens).await?;
+    // As in the original, a long `max_new_tokens` still leaves the prompt half the context; the answer gets the rest.
+    let rest = (ready.model.context_length as usize).saturating_sub(prompt.ids.len());
+    let sampling = Sampling { max_new_tokens: sampling.max_new_tokens.min(rest as u32), ..sampling };
     let prompt_ids: Arc<[u32]> = prompt.ids.into();
     let request = GenerationRequest {
         prompt_ids: prompt_ids.clone(),
