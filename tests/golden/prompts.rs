@@ -96,30 +96,40 @@ fn turns(case: &Case) -> Vec<Turn> {
 }
 
 /// What is wrong with the prompt of a case, if anything.
-fn mistake(case: &Case, found: Result<Prompt, PromptError>) -> Option<String> {
-    let wrong = match (case.newest_cut, found) {
-        (true, Err(PromptError::NewestTooLong { tokens, limit })) => (tokens != case.newest_tokens
-            || limit != case.budget)
-            .then(|| format!("{tokens} tokens of {limit}, expected {} of {}", case.newest_tokens, case.budget)),
-        (false, Ok(prompt)) => {
-            let Prompt { ids, dropped_turns, dropped_rounds } = prompt;
-            let same = ids == case.ids && dropped_turns == case.dropped_turns && dropped_rounds == case.dropped_rounds;
-            (!same).then(|| format!("{ids:?}, dropped {dropped_turns:?} in {dropped_rounds} rounds"))
+fn mistake(case: &Case, found: &Result<Prompt, PromptError>) -> Option<String> {
+    let right = match found {
+        Ok(Prompt { ids, dropped_turns, dropped_rounds }) => {
+            *ids == case.ids && *dropped_turns == case.dropped_turns && *dropped_rounds == case.dropped_rounds
         }
-        (_, found) => Some(format!("{found:?}")),
+        Err(_) => false,
     };
-    wrong.map(|wrong| format!("{case:?}\nfound {wrong}\n"))
+    (!right).then(|| format!("{case:?}\nfound {found:?}\n"))
 }
 
+/// What is wrong with the prompts that have the original's cut.
 fn mistakes(tokenizers: &Tokenizers) -> Vec<String> {
-    let built = |case: &Case| tokenizers.builder(case).build(&turns(case), case.max_new_tokens);
-    cases().iter().filter_map(|case| mistake(case, built(case))).collect()
+    let built = |case: &Case| tokenizers.builder(case).build_as_original(&turns(case), case.max_new_tokens);
+    cases().iter().filter_map(|case| mistake(case, &built(case))).collect()
 }
 
 #[test]
 fn conversations_become_the_original_s_ids() {
     let mistakes = mistakes(&Tokenizers::new(unchanged));
     assert!(mistakes.is_empty(), "{} cases:\n{}", mistakes.len(), mistakes.join("\n"));
+}
+
+#[test]
+fn a_message_that_the_original_would_cut_is_refused_with_its_length() {
+    let tokenizers = Tokenizers::new(unchanged);
+    for case in cases() {
+        let found = tokenizers.builder(&case).build(&turns(&case), case.max_new_tokens);
+        if case.newest_cut {
+            let Err(PromptError::NewestTooLong { tokens, limit }) = found else { panic!("{case:?}\nfound {found:?}") };
+            assert_eq!((tokens, limit), (case.newest_tokens, case.budget), "{case:?}");
+        } else if let Some(mistake) = mistake(&case, &found) {
+            panic!("{mistake}");
+        }
+    }
 }
 
 #[test]
