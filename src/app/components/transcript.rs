@@ -137,6 +137,7 @@ pub fn TranscriptPane() -> impl IntoView {
             </Show>
         </main>
     }
+    .into_any()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -202,6 +203,7 @@ fn Turns() -> impl IntoView {
                 })
         }}
     }
+    .into_any()
 }
 
 #[component]
@@ -230,4 +232,5 @@ fn Sending() -> impl IntoView {
             </div>
         </article>
     }
+    .into_any()
 }
