@@ -8,7 +8,6 @@ use leptos::{ev, prelude::*, serde_json, task::spawn_local};
 use leptos_meta::Title;
 use leptos_router::{
     NavigateOptions,
-    components::Outlet,
     hooks::{use_location, use_navigate},
 };
 use serde::{Deserialize, Serialize};
@@ -88,7 +87,6 @@ pub fn Page() -> impl IntoView {
         <Suspense>
             {move || Suspend::new(async move { view! { <Chat loaded=loaded.await address/> } })}
         </Suspense>
-        <Outlet/>
     }
     .into_any()
 }
