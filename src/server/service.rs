@@ -34,6 +34,7 @@ use crate::{
     engine::{
         prompt::{Prompt, PromptError, Turn},
         request::{CacheScope, GenerationRequest, LogprobsRequest, SubmitError},
+        tokenizer::TokenizerError,
         worker,
     },
 };
@@ -235,6 +236,9 @@ fn prompt_error(error: PromptError) -> ChatError {
     match &error {
         PromptError::NewestTooLong { .. } => ChatError::new(ErrorCode::PromptTooLong, error.to_string()),
         PromptError::Role(message) => ChatError::new(ErrorCode::RoleUnsupported, message.clone()),
+        PromptError::Tokenizer(TokenizerError::ControlText { .. }) => {
+            ChatError::new(ErrorCode::Malformed, error.to_string())
+        }
         PromptError::Tokenizer(cause) => {
             tracing::error!(%cause, "tokenising failed");
             ChatError::new(ErrorCode::Internal, "the message could not be tokenised")
