@@ -72,8 +72,12 @@ export class Chat {
     await this.hydrated();
   }
 
+  /** Waits until the page has come to life: then a text lets the button send. */
   async hydrated(): Promise<void> {
-    await expect(this.page.locator("html")).toHaveAttribute("data-hydrated", "true");
+    const typed = await this.composer.inputValue();
+    await this.composer.fill("…");
+    await expect(this.handle("send")).toBeEnabled();
+    await this.composer.fill(typed);
   }
 
   async say(text: string): Promise<void> {

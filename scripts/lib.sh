@@ -29,10 +29,11 @@ lock_version() {
   awk -v name="\"$1\"" '$1 == "name" { found = $3 == name } found && $1 == "version" { gsub(/"/, "", $3); print $3; exit }' Cargo.lock
 }
 
-# The browser for the tests: $CHROMIUM where it is set, else the first of the usual names, else nothing.
+# The browser for the tests: $CHROMIUM where it is set, else the first of the usual names, else Playwright's own, else nothing.
 browser() {
-  local name
-  for name in "${CHROMIUM:-}" chromium chromium-browser google-chrome-stable google-chrome; do
+  local name own
+  own=$(cd end2end && node -p 'require("@playwright/test").chromium.executablePath()' 2>/dev/null) || own=""
+  for name in "${CHROMIUM:-}" chromium chromium-browser google-chrome-stable google-chrome "$own"; do
     if command -v "$name"; then return 0; fi
   done
 }

@@ -17,10 +17,17 @@ check_prerequisites() {
   [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || die "Node.js $(node --version) found, version 20 or newer expected"
 }
 
+# Its complaint where it cannot reach its server is long, and no reason to worry yet.
+rustup_adds_wasm_target() {
+  say "  adding the target with rustup"
+  mkdir -p "$tools"
+  timeout 300 rustup target add wasm32-unknown-unknown >"$tools/rustup.log" 2>&1
+}
+
 ensure_wasm_target() {
   if is_usable || with_fallback is_usable; then return 0; fi
   if have rustup; then
-    if has_rust_version && timeout 300 rustup target add wasm32-unknown-unknown; then return 0; fi
+    if has_rust_version && rustup_adds_wasm_target; then return 0; fi
     if apt_offers rustc-web; then
       say "  rustup could not add the target: setting up Debian's Rust beside yours, about three minutes"
       scripts/debian-toolchain.sh

@@ -91,13 +91,17 @@ check_dependencies() {
 
 rust_tests() { cargo test --locked --release --no-fail-fast --features ssr; }
 
+check_browser_tests() { npm run --prefix end2end --silent check; }
+
 browser_tests() {
+  local chromium
+  chromium=$(browser)
   cd end2end
-  CHROMIUM=$(browser) npx --no-install playwright test --reporter=list
+  CHROMIUM=$chromium npx --no-install playwright test --reporter=list
 }
 
 choose_toolchain
-steps test 11
+steps test 12
 
 check "formatting" scripts/fmt.sh --check
 check "shell scripts" lint_scripts
@@ -107,6 +111,7 @@ check "size of the page's script and wasm" scripts/check-size.sh
 check "lints of the server and its tests: about eight minutes the first time" lint_server
 check "lints of the page: about three minutes the first time" lint_page
 check "documentation" build_documentation
+check "types of the browser tests" check_browser_tests
 suite "unit and integration tests: about ten minutes after a change" count_cargo rust_tests
 suite "browser tests" count_playwright browser_tests
 if have cargo-leptos; then

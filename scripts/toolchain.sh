@@ -4,10 +4,15 @@
 # The name under which the setup links the distribution's compiler, where rustup cannot add the wasm target.
 fallback_toolchain=debian
 
-# Whether the selected compiler has a standard library of its own version for the browser.
+# Whether the selected compiler has a standard library of its own version for the browser: an empty crate compiles.
+# The output goes to a folder of its own, because rustc replaces whatever stands at the path, a device too.
 has_wasm_target() {
-  rustc --crate-name probe --crate-type lib --emit metadata=/dev/null --target wasm32-unknown-unknown - \
-    </dev/null >/dev/null 2>&1
+  local folder compiled=no
+  folder=$(mktemp -d)
+  if rustc --crate-name probe --crate-type lib --emit metadata --target wasm32-unknown-unknown --out-dir "$folder" - \
+    </dev/null >"$folder/log" 2>&1; then compiled=yes; fi
+  rm -rf "$folder"
+  [ "$compiled" = yes ]
 }
 
 # Whether the selected compiler is at least the version that Cargo.toml names.

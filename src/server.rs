@@ -5,6 +5,7 @@
 //! **Architecture Invariant:** HTTP types exist only below this module, and there are no globals: what requests share is
 //! one `state::Server`, which the router is given.
 
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod config;

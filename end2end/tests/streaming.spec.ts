@@ -63,7 +63,7 @@ test("two tabs see one answer, and either can stop it", async ({ chat, context, 
   await chat.say(question);
   await chat.grown(20);
   const other = new Chat(await context.newPage());
-  await other.open(page.url());
+  await other.page.goto(page.url());
   await other.grown(40);
   await chat.over("done");
   await other.over("done");

@@ -225,7 +225,7 @@ fn prepare(options: &BenchOptions) -> Result<(String, ModelConfig, Box<dyn Backe
 /// Bytes of weights that a decode step must read: all but the embedding table, of which it reads a row.
 fn streamed_bytes(config: &ModelConfig) -> f64 {
     let table = (config.vocab_size * config.hidden_size) as u64;
-    let streamed = config.n_parameters() - if config.tie_word_embeddings { 0 } else { table };
+    let streamed = checkpoint::n_parameters(config) - if config.tie_word_embeddings { 0 } else { table };
     streamed as f64 * DType::F32.size_in_bytes() as f64
 }
 

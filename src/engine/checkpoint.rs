@@ -19,7 +19,10 @@ use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use safetensors::Dtype;
 
-use self::{header::Header, stored::StoredTensors};
+use self::{
+    header::{Header, StoredTensor},
+    stored::StoredTensors,
+};
 use super::config::ModelConfig;
 
 /// A checkpoint whose headers have been checked; tensors are read when asked for.
@@ -222,20 +225,19 @@ impl Checkpoint {
     pub fn open(dir: &Path, config: &ModelConfig) -> Result<Self, CheckpointError> {
         let shards = shards::find(dir)?;
         let headers = shards.paths.iter().map(|path| Header::read(path)).collect::<Result<Vec<_>, _>>()?;
-        let mut found = HashMap::new();
+        let mut found: HashMap<&str, Found> = HashMap::new();
         for (file_idx, header) in headers.iter().enumerate() {
-            for (tensor_idx, tensor) in header.tensors.iter().enumerate() {
-                if let Some((first, _)) = found.insert(tensor.name.as_str(), (file_idx, tensor_idx)) {
-                    let first: &Header = &headers[first];
+            for tensor in &header.tensors {
+                if let Some(first) = found.insert(&tensor.name, Found { file_idx, header, tensor }) {
                     return Err(CheckpointError::Duplicate {
                         tensor: tensor.name.clone(),
-                        first: first.file.clone(),
+                        first: first.header.file.clone(),
                         second: header.file.clone(),
                     });
                 }
             }
         }
-        shards.check_claims(|tensor, file| found.get(tensor).is_some_and(|&(idx, _)| headers[idx].file == file))?;
+        shards.check_claims(|tensor, file| found.get(tensor).is_some_and(|found| found.header.file == file))?;
 
         let expected = layout::tensors(config);
         let mut missing = Vec::new();
@@ -243,9 +245,7 @@ impl Checkpoint {
         for (name, shape) in &expected {
             match found.remove(name.as_str()) {
                 None => missing.push(name.clone()),
-                Some((file_idx, tensor_idx)) => {
-                    let header = &headers[file_idx];
-                    let tensor = &header.tensors[tensor_idx];
+                Some(Found { file_idx, header, tensor }) => {
                     tensor.check(&header.file, shape)?;
                     needed.push((file_idx, tensor));
                 }
@@ -301,6 +301,13 @@ pub fn n_parameters(config: &ModelConfig) -> u64 {
 pub fn random(config: &ModelConfig, seed: u64, dtype: DType, device: &Device) -> VarBuilder<'static> {
     let tensors = made_up::MadeUpTensors::new(config, seed);
     VarBuilder::from_backend(Box::new(tensors), dtype, device.clone())
+}
+
+/// Where a tensor was found.
+struct Found<'h> {
+    file_idx: usize,
+    header: &'h Header,
+    tensor: &'h StoredTensor,
 }
 
 fn abridged(names: &[String]) -> String {

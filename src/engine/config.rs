@@ -204,18 +204,6 @@ pub enum ConfigError {
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 impl ModelConfig {
-    /// How many parameters a checkpoint of this shape has, a tied head counted once.
-    #[must_use]
-    pub fn n_parameters(&self) -> u64 {
-        let (hidden, ffn) = (self.hidden_size as u64, self.intermediate_size as u64);
-        let (q, kv) =
-            ((self.num_attention_heads * self.head_dim) as u64, (self.num_key_value_heads * self.head_dim) as u64);
-        let attention = 2 * q * hidden + 2 * kv * hidden;
-        let layer = attention + 3 * ffn * hidden + 2 * hidden;
-        let tables = if self.tie_word_embeddings { 1 } else { 2 };
-        self.num_hidden_layers as u64 * layer + hidden + tables * self.vocab_size as u64 * hidden
-    }
-
     /// Reads and checks `config.json` in `dir`.
     ///
     /// # Errors

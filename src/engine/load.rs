@@ -14,7 +14,7 @@ use candle_nn::VarBuilder;
 
 use super::{
     backend::{Backend, cpu::CpuBackend, reference::ReferenceBackend},
-    checkpoint::{Checkpoint, CheckpointError},
+    checkpoint::{self, Checkpoint, CheckpointError},
     config::{ConfigError, ModelConfig},
     generation_config::{self, GenerationConfigError},
     kv::BLOCK_SIZE,
@@ -142,6 +142,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let tokenizer = Arc::new(ChatTokenizer::open(&options.tokenizer_path)?);
     check_vocabulary(&tokenizer, &config)?;
     let checkpoint = Checkpoint::open(&options.model_path, &config)?;
+    if !checkpoint.unused().is_empty() {
+        tracing::warn!(tensors = ?checkpoint.unused(), "the checkpoint has tensors that this architecture does not use");
+    }
     let n_parameters = checkpoint.n_parameters();
     let kind = cpu_kind(options.device)?;
     check_memory(n_parameters)?;
@@ -191,7 +194,7 @@ pub fn cpu_backend(
     Ok(match kind {
         CpuKind::Paged => Box::new(CpuBackend::new(config, &weights, n_blocks, threads)?),
         CpuKind::Reference => {
-            let weight_bytes = config.n_parameters() * DType::F32.size_in_bytes() as u64;
+            let weight_bytes = checkpoint::n_parameters(config) * DType::F32.size_in_bytes() as u64;
             Box::new(ReferenceBackend::new(config, weights, n_blocks, weight_bytes)?)
         }
     })

@@ -91,7 +91,7 @@ fn survivors(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Result<Surviv
     let scores = penalized(logits, seen, sampling.repetition_penalty);
     let max = maximum(&scores)?;
     // A temperature that is no number would be refused where settings enter; here it draws the likeliest.
-    if !(sampling.temperature > 0.0) {
+    if sampling.temperature.is_nan() || sampling.temperature <= 0.0 {
         let likeliest = scores.iter().zip(0..).find(|&(&score, _)| score == max);
         let id = likeliest.map(|(_, id)| id).ok_or(SamplingError::NotANumber)?;
         return Ok(Survivors { ranking: Ranking::new(vec![Candidate { id, weight: 1.0 }]), n_kept: 1, mass: 1.0 });

@@ -197,6 +197,9 @@ impl ChatTokenizer {
     }
 
     /// Decodes ids, leaving special tokens out.
+    ///
+    /// # Panics
+    /// Never: the decoders that are let in do not fail.
     #[must_use]
     pub fn decode(&self, ids: &[u32]) -> String {
         self.decoder.decode(ids, true).expect("invariant: the decoders that are let in do not fail")
@@ -242,9 +245,8 @@ impl ChatTokenizer {
     pub(super) fn decode_after_text(&self, ids: &[u32]) -> String {
         let Some(anchor) = self.anchor else { return self.decode(ids) };
         let before = self.decode(&[anchor]);
-        let mut text = self.decode(&[&[anchor], ids].concat());
-        text.drain(..before.len());
-        text
+        let text = self.decode(&[&[anchor], ids].concat());
+        text.strip_prefix(&before).expect("invariant: text does not change by what comes after it").to_owned()
     }
 
     fn encode_piece(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {

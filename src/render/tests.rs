@@ -1,3 +1,5 @@
+//! Shows blocks in a short notation, and holds growing text to the parse of the whole.
+
 use std::{fmt::Write, time::Instant};
 
 use proptest::prelude::*;

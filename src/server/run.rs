@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    bench::bench,
     check::check,
-    cli::{BenchArgs, Cli, Command, ServeArgs},
+    cli::{Cli, Command, ServeArgs},
     config::{Config, environment},
     failure::Failure,
     log, report,
@@ -37,12 +38,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         None => serve(cli.serve),
         Some(Command::Serve(args)) => serve(*args),
         Some(Command::Check(args)) => check(&args).map(|report| print!("{report}")),
-        Some(Command::Bench(args)) => bench(&args),
+        Some(Command::Bench(args)) => bench(&args).map(|report| print!("{}", report.table())),
     }
-}
-
-fn bench(_: &BenchArgs) -> Result<(), Failure> {
-    Err(Failure::Refused("bench is not part of this build".to_owned()))
 }
 
 fn serve(args: ServeArgs) -> Result<(), Failure> {

@@ -181,6 +181,10 @@ async fn admit(
     let seed = ask.settings.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64 & MAX_SEED);
     let turns = with_system(ready, ask.system, turns)?;
     let prompt = make_prompt(server, ready, turns, sampling.max_new_tokens).await?;
+    // As in the original, a long `max_new_tokens` still leaves the prompt half the context; the answer gets the rest.
+    let room = u64::from(ready.model.context_length).min(ready.model.kv_capacity_tokens);
+    let rest = room.saturating_sub(prompt.ids.len() as u64).max(1);
+    let sampling = Sampling { max_new_tokens: u64::from(sampling.max_new_tokens).min(rest) as u32, ..sampling };
     let prompt_ids: Arc<[u32]> = prompt.ids.into();
     let request = GenerationRequest {
         prompt_ids: prompt_ids.clone(),
@@ -235,7 +239,10 @@ async fn make_prompt(
 fn prompt_error(error: PromptError) -> ChatError {
     match &error {
         PromptError::NewestTooLong { .. } => ChatError::new(ErrorCode::PromptTooLong, error.to_string()),
-        PromptError::Role(message) => ChatError::new(ErrorCode::RoleUnsupported, message.clone()),
+        PromptError::Role { .. } | PromptError::SystemNotFirst { .. } => {
+            ChatError::new(ErrorCode::RoleUnsupported, error.to_string())
+        }
+        PromptError::NothingToAnswer => ChatError::new(ErrorCode::Conflict, error.to_string()),
         PromptError::Tokenizer(TokenizerError::ControlText { .. }) => {
             ChatError::new(ErrorCode::Malformed, error.to_string())
         }

@@ -1,3 +1,5 @@
+//! Holds the transcript to what each action and event must leave in it.
+
 use super::*;
 use crate::chat::{
     ids::GenerationId,

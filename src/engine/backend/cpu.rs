@@ -15,6 +15,7 @@ use candle_nn::VarBuilder;
 use super::{Backend, BackendError, BackendSpec, Batch, Row, RowOutput, SequenceId};
 use crate::engine::{
     backend::output::{self, Needed},
+    checkpoint::n_parameters,
     config::ModelConfig,
     kv::{BLOCK_SIZE, BlockId},
     sampling::SamplingError,
@@ -55,7 +56,7 @@ impl CpuBackend {
             vocab_size: config.vocab_size,
             max_positions: config.max_position_embeddings,
             n_blocks,
-            weight_bytes: model.n_parameters() * DType::F32.size_in_bytes() as u64,
+            weight_bytes: n_parameters(config) * DType::F32.size_in_bytes() as u64,
             dtype: "f32",
         };
         Ok(Self { spec, model, cache: Cache::new(config, n_blocks), kernel: Kernel::detect(), pool })

@@ -1,6 +1,6 @@
 //! Shapes of known models, for weights made at random.
 
-use crate::engine::config::ModelConfig;
+use crate::engine::{checkpoint::n_parameters, config::ModelConfig};
 
 /// A shape that `--random_weights` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Shape {
     /// How many parameters are in memory where one random layer stands for all.
     #[must_use]
     pub fn distinct_parameters(self) -> u64 {
-        ModelConfig { num_hidden_layers: 1, ..self.config() }.n_parameters()
+        n_parameters(&ModelConfig { num_hidden_layers: 1, ..self.config() })
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_13b_shape_has_the_published_number_of_parameters() {
-        assert_eq!(Shape::B13.config().n_parameters(), 13_715_031_040);
-        assert_eq!(Shape::B7.config().n_parameters(), 7_299_846_144);
+        assert_eq!(n_parameters(&Shape::B13.config()), 13_715_031_040);
+        assert_eq!(n_parameters(&Shape::B7.config()), 7_299_846_144);
     }
 }

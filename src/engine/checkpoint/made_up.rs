@@ -8,7 +8,10 @@ use std::{
 
 use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::{Init, var_builder::SimpleBackend};
-use rayon::prelude::*;
+use rayon::{
+    iter::{IndexedParallelIterator, ParallelIterator},
+    slice::ParallelSliceMut,
+};
 
 use super::layout::{self, EMBEDDINGS, LM_HEAD};
 use crate::engine::{config::ModelConfig, sampling::philox::philox};

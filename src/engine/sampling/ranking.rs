@@ -35,8 +35,7 @@ impl Ranking {
     /// The first `n`, or all where there are fewer.
     pub(super) fn first(&mut self, n: usize) -> &[Candidate] {
         self.sort_up_to(n);
-        let n = n.min(self.candidates.len());
-        &self.candidates[..n]
+        self.candidates.get(..n).unwrap_or(&self.candidates)
     }
 
     fn sort_up_to(&mut self, n: usize) {
@@ -44,12 +43,14 @@ impl Ranking {
         if n <= self.n_sorted {
             return;
         }
-        let rest = &mut self.candidates[self.n_sorted..];
         let n_new = n - self.n_sorted;
+        let Some(rest) = self.candidates.get_mut(self.n_sorted..) else { return };
         if n_new < rest.len() {
             rest.select_nth_unstable_by(n_new, before);
         }
-        rest[..n_new].sort_unstable_by(before);
+        if let Some(new) = rest.get_mut(..n_new) {
+            new.sort_unstable_by(before);
+        }
         self.n_sorted = n;
     }
 }

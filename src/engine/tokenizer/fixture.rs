@@ -29,6 +29,9 @@ pub fn v1_json() -> Value {
 }
 
 /// The tokenizer of a fixture.
+///
+/// # Panics
+/// Where the fixture is wrong.
 pub fn tokenizer(json: &Value) -> ChatTokenizer {
     ChatTokenizer::from_json(json.to_string().as_bytes()).unwrap()
 }

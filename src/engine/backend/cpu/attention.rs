@@ -1,6 +1,9 @@
 //! Paged keys and values, and attention over them.
 
-use rayon::prelude::*;
+use rayon::{
+    iter::{IndexedParallelIterator, ParallelIterator},
+    slice::ParallelSliceMut,
+};
 
 use super::{kernel::Kernel, model::Token};
 use crate::engine::{

@@ -4,7 +4,10 @@
 
 use candle_core::{CpuStorage, Error, Result, Storage, Tensor};
 use candle_nn::VarBuilder;
-use rayon::prelude::*;
+use rayon::{
+    iter::{IndexedParallelIterator, ParallelIterator},
+    slice::{ParallelSlice, ParallelSliceMut},
+};
 
 use super::{attention::Cache, kernel::Kernel};
 use crate::engine::{config::ModelConfig, kv::BlockId};
@@ -87,29 +90,6 @@ impl Model {
         let norm = Weight::vector(&model.pp("norm"), hidden)?;
         let (cos, sin) = rotary_tables(config);
         Ok(Self { config: config.clone(), embedding, layers, norm, head, cos, sin })
-    }
-
-    /// How many parameters, a tied head counted once.
-    pub(super) fn n_parameters(&self) -> u64 {
-        let of_layer = |layer: &Layer| -> usize {
-            [
-                &layer.input_norm,
-                &layer.query,
-                &layer.key,
-                &layer.value,
-                &layer.output,
-                &layer.post_attention_norm,
-                &layer.gate,
-                &layer.up,
-                &layer.down,
-            ]
-            .iter()
-            .map(|weight| weight.0.elem_count())
-            .sum()
-        };
-        let head = if self.config.tie_word_embeddings { 0 } else { self.head.0.elem_count() };
-        let rest = self.embedding.0.elem_count() + self.norm.0.elem_count() + head;
-        (self.layers.iter().map(of_layer).sum::<usize>() + rest) as u64
     }
 
     pub(super) fn vocab_size(&self) -> usize {
