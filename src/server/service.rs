@@ -46,7 +46,7 @@ const QUEUE_RETRY_S: u32 = 5;
 ///
 /// # Errors
 /// As there.
-pub async fn page(conversation: Option<ConversationId>) -> Result<PageData, ChatError> {
+pub fn page(conversation: Option<ConversationId>) -> Result<PageData, ChatError> {
     let server = server()?;
     let view =
         conversation.map(|id| server.conversations().view(id).ok_or_else(|| ChatError::not_found("conversation")));
@@ -79,7 +79,7 @@ pub async fn regenerate(command: RegenerateCommand) -> Result<Started, ChatError
 ///
 /// # Errors
 /// As there.
-pub async fn stop(generation: GenerationId) -> Result<(), ChatError> {
+pub fn stop(generation: GenerationId) -> Result<(), ChatError> {
     let generation = server()?.generations.get(generation).ok_or_else(|| ChatError::not_found("generation"))?;
     generation.stop();
     Ok(())
