@@ -1,6 +1,7 @@
 //! The wire contract: one server function a command; each body is one call into `server::service`.
 
 #![allow(missing_docs, reason = "the server macro makes structs whose fields it leaves undocumented")]
+#![allow(clippy::unused_async, reason = "a server function is async in the browser, whatever the server does")]
 
 use leptos::prelude::*;
 use leptos::server_fn::{
@@ -34,7 +35,7 @@ impl FromServerFnError for ChatError {
 /// [`ErrorCode::NotFound`] where there is no such conversation.
 #[server(prefix = "/api", endpoint = "page", input = leptos::server_fn::codec::Json)]
 pub async fn page(conversation: Option<ConversationId>) -> Result<PageData, ChatError> {
-    crate::server::service::page(conversation).await
+    crate::server::service::page(conversation)
 }
 
 /// Says something and asks for an answer.
@@ -61,5 +62,5 @@ pub async fn regenerate(command: RegenerateCommand) -> Result<Started, ChatError
 /// [`ErrorCode::NotFound`] where there is no such generation.
 #[server(prefix = "/api", endpoint = "stop", input = leptos::server_fn::codec::Json)]
 pub async fn stop(generation: GenerationId) -> Result<(), ChatError> {
-    crate::server::service::stop(generation).await
+    crate::server::service::stop(generation)
 }

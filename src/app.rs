@@ -33,7 +33,7 @@ use leptos::prelude::*;
 use leptos_meta::provide_meta_context;
 use leptos_router::{
     SsrMode,
-    components::{ParentRoute, Route, Router, Routes},
+    components::{Outlet, ParentRoute, Route, Router, Routes},
     path,
 };
 
@@ -44,11 +44,22 @@ pub fn App() -> impl IntoView {
     view! {
         <Router>
             <Routes fallback=page::Page>
-                <ParentRoute path=path!("") view=page::Page ssr=SsrMode::Async>
+                <ParentRoute path=path!("") view=PageForBoth ssr=SsrMode::Async>
                     <Route path=path!("") view=|| () ssr=SsrMode::Async/>
                     <Route path=path!("c/:conversation") view=|| () ssr=SsrMode::Async/>
                 </ParentRoute>
             </Routes>
         </Router>
     }
+    .into_any()
+}
+
+/// The page, and beside it what tells the two addresses apart: nothing that is seen.
+#[component]
+fn PageForBoth() -> impl IntoView {
+    view! {
+        <page::Page/>
+        <Outlet/>
+    }
+    .into_any()
 }

@@ -124,7 +124,7 @@ test("the line under an answer says how long it is and why it ended", async ({ c
 });
 
 test.describe("a conversation that does not exist", () => {
-  test.use({ provoked: [/status of 404/] });
+  test.use({ provoked: /status of 404/ });
 
   test("is answered with 404 and a way out", async ({ chat, page }) => {
     const response = await page.goto("/c/00000000-0000-4000-8000-000000000000");

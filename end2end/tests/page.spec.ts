@@ -3,7 +3,7 @@ import { dialogue, words } from "../dialogues.ts";
 import { Chat, expect, test } from "../fixtures.ts";
 
 test.describe("before the program arrives", () => {
-  test.use({ provoked: [/wasm/i, /net::ERR_FAILED/, /Failed to fetch/] });
+  test.use({ provoked: /wasm|net::ERR_FAILED|Failed to fetch/i });
 
   test("the conversation is readable", async ({ chat, page }) => {
     await chat.open();
@@ -37,7 +37,7 @@ test("every script is under the policy, with a nonce of its own", async ({ page 
     const response = await page.goto("/");
     const policy = response?.headers()["content-security-policy"] ?? "";
     const nonce = /'nonce-([^']+)'/.exec(policy)?.[1];
-    expect(policy).toContain("object-src 'none'");
+    expect(policy).toContain("default-src 'none'");
     expect(policy).not.toContain("'unsafe-inline'");
     expect(policy).not.toContain("'unsafe-eval'");
     expect(nonce).toBeTruthy();

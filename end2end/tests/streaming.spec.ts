@@ -94,7 +94,7 @@ test("an answer that nobody watches is finished", async ({ chat, page, server })
 });
 
 test.describe("a broken connection", () => {
-  test.use({ provoked: [/net::ERR/] });
+  test.use({ provoked: /net::ERR/ });
 
   test("is opened again where it broke", async ({ chat, server }) => {
     const wire = await Wire.to(server.url);

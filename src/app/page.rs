@@ -8,7 +8,6 @@ use leptos::{ev, prelude::*, serde_json, task::spawn_local};
 use leptos_meta::Title;
 use leptos_router::{
     NavigateOptions,
-    components::Outlet,
     hooks::{use_location, use_navigate},
 };
 use serde::{Deserialize, Serialize};
@@ -88,8 +87,8 @@ pub fn Page() -> impl IntoView {
         <Suspense>
             {move || Suspend::new(async move { view! { <Chat loaded=loaded.await address/> } })}
         </Suspense>
-        <Outlet/>
     }
+    .into_any()
 }
 
 #[component]
@@ -134,6 +133,7 @@ fn Chat(loaded: Result<Loaded, ChatError>, address: Memo<Address>) -> impl IntoV
             <Announcer/>
         </div>
     }
+    .into_any()
 }
 
 /// Opens what the address names, and gives a conversation that was begun here its address.
@@ -179,22 +179,23 @@ fn keep_settings(store: Store) {
 }
 
 fn wait_for_model(store: Store) {
+    let timer = StoredValue::new(None::<TimeoutHandle>);
     let asked = RwSignal::new(0_u32);
+    let ask = move || {
+        spawn_local(async move {
+            if let Ok(page) = api::page(None).await {
+                store.engine.set(page.engine);
+            }
+            let _ = asked.try_update(|asked| *asked = asked.wrapping_add(1));
+        });
+    };
     Effect::new(move |_| {
         asked.track();
         let is_ready = store.engine.with(|engine| matches!(engine, EngineStatus::Ready { .. }));
-        if is_ready {
-            return;
+        if let Some(timer) = timer.get_value() {
+            timer.clear();
         }
-        let ask = move || {
-            spawn_local(async move {
-                if let Ok(page) = api::page(None).await {
-                    store.engine.set(page.engine);
-                }
-                asked.try_update(|asked| *asked = asked.wrapping_add(1));
-            });
-        };
-        set_timeout(ask, LOADING_POLL);
+        timer.set_value(if is_ready { None } else { set_timeout_with_handle(ask, LOADING_POLL).ok() });
     });
 }
 

@@ -46,7 +46,7 @@ const QUEUE_RETRY_S: u32 = 5;
 ///
 /// # Errors
 /// As there.
-pub async fn page(conversation: Option<ConversationId>) -> Result<PageData, ChatError> {
+pub fn page(conversation: Option<ConversationId>) -> Result<PageData, ChatError> {
     let server = server()?;
     let view =
         conversation.map(|id| server.conversations().view(id).ok_or_else(|| ChatError::not_found("conversation")));
@@ -79,7 +79,7 @@ pub async fn regenerate(command: RegenerateCommand) -> Result<Started, ChatError
 ///
 /// # Errors
 /// As there.
-pub async fn stop(generation: GenerationId) -> Result<(), ChatError> {
+pub fn stop(generation: GenerationId) -> Result<(), ChatError> {
     let generation = server()?.generations.get(generation).ok_or_else(|| ChatError::not_found("generation"))?;
     generation.stop();
     Ok(())
@@ -182,8 +182,9 @@ async fn admit(
     let turns = with_system(ready, ask.system, turns)?;
     let prompt = make_prompt(server, ready, turns, sampling.max_new_tokens).await?;
     // As in the original, a long `max_new_tokens` still leaves the prompt half the context; the answer gets the rest.
-    let rest = (ready.model.context_length as usize).saturating_sub(prompt.ids.len());
-    let sampling = Sampling { max_new_tokens: sampling.max_new_tokens.min(rest as u32), ..sampling };
+    let room = u64::from(ready.model.context_length).min(ready.model.kv_capacity_tokens);
+    let rest = room.saturating_sub(prompt.ids.len() as u64).max(1);
+    let sampling = Sampling { max_new_tokens: u64::from(sampling.max_new_tokens).min(rest) as u32, ..sampling };
     let prompt_ids: Arc<[u32]> = prompt.ids.into();
     let request = GenerationRequest {
         prompt_ids: prompt_ids.clone(),

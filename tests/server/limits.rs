@@ -54,7 +54,8 @@ async fn a_prompt_beyond_the_context_is_refused_with_its_token_count() {
     let house = House::build(Plan { context: 256, ..Plan::default() });
     let reply = house.send(&say(&"a".repeat(300))).await;
     assert_refused(&reply, 422, ErrorCode::PromptTooLong);
-    assert!(reply.error().message.contains("30"), "the count is told: {}", reply.body);
+    let message = reply.error().message;
+    assert!(message.contains("320 tokens") && message.contains("at most 128"), "{message}");
     assert!(house.server.conversations().is_empty(), "nothing was recorded");
 }
 

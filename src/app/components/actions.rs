@@ -26,7 +26,7 @@ where
         let text = text();
         spawn_local(async move { outcome.set(Some(platform::copy(text).await)) });
     };
-    view! { <CopyButton outcome texts on_click=copy test_id="copy"/> }
+    view! { <CopyButton outcome texts on_click=copy test_id="copy"/> }.into_any()
 }
 
 /// Asks for another answer.
@@ -50,6 +50,7 @@ pub fn Regenerate(
             <Glyph icon=Icon::Again/>
         </button>
     }
+    .into_any()
 }
 
 /// Which of several siblings is looked at, and the way to the others; nothing where there is one alone.
@@ -97,4 +98,5 @@ pub fn Branches(
             </div>
         </Show>
     }
+    .into_any()
 }

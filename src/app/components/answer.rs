@@ -59,6 +59,7 @@ pub fn AnswerTurn(
                 </Show>
             </article>
         }
+        .into_any()
     })
 }
 
@@ -84,4 +85,5 @@ fn Body(answer: ArcRwSignal<Answer>) -> impl IntoView {
             <For each=move || 0..n_blocks.get() key=|index| *index children=draw/>
         </div>
     }
+    .into_any()
 }

@@ -55,6 +55,12 @@ impl Field {
         self.node.get_untracked().map(|node| node.value()).unwrap_or_default()
     }
 
+    fn focus(self) {
+        if let Some(node) = self.node.get_untracked() {
+            let _ = node.focus();
+        }
+    }
+
     fn put(self, text: &str) {
         if let Some(node) = self.node.get_untracked() {
             node.set_value(text);
@@ -98,9 +104,7 @@ impl Field {
             Draft::PutBack(text) if typed.trim().is_empty() => self.put(text),
             Draft::PutBack(text) => self.put(&format!("{text}\n\n{typed}")),
         }
-        if let Some(node) = self.node.get_untracked() {
-            let _ = node.focus();
-        }
+        self.focus();
     }
 
     fn key_pressed(self, event: &ev::KeyboardEvent) {
@@ -132,10 +136,8 @@ impl Field {
         } else {
             self.typed();
         }
-        if let Some(node) = self.node.get_untracked()
-            && !platform::is_touch_first()
-        {
-            let _ = node.focus();
+        if !platform::is_touch_first() {
+            self.focus();
         }
     }
 
@@ -171,6 +173,13 @@ impl Field {
                 untrack(|| self.go(before, place));
             }
             place
+        });
+        // Whatever was pressed to ask, one goes on by writing.
+        Effect::new(move |_| {
+            let is_asking = store.transcript.with(|transcript| transcript.pending().is_some());
+            if is_asking && !platform::is_touch_first() {
+                self.focus();
+            }
         });
         Effect::new(move |_| {
             if let Some(draft) = store.draft.get() {
@@ -218,6 +227,7 @@ pub fn Composer() -> impl IntoView {
         </div>
         <p class="caution">{texts.caution}</p>
     }
+    .into_any()
 }
 
 /// Sends, or stops what is running. One button, so that the focus stays where it is.
@@ -252,6 +262,7 @@ fn ActionButton(field: Field) -> impl IntoView {
             <Glyph icon/>
         </button>
     }
+    .into_any()
 }
 
 /// Who speaks: a selector instead of a second field, so that nothing typed is ever left out.
@@ -278,4 +289,5 @@ fn RoleSelector() -> impl IntoView {
             </select>
         </label>
     }
+    .into_any()
 }

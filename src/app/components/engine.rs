@@ -39,6 +39,7 @@ pub fn EngineInfo() -> impl IntoView {
             </div>
         </div>
     }
+    .into_any()
 }
 
 fn details(engine: &EngineStatus, texts: &'static EngineTexts) -> AnyView {

@@ -56,6 +56,7 @@ pub fn Header() -> impl IntoView {
             <p class="mini-banner" data-testid="mini-model-banner">{texts.start.mini_banner}</p>
         </Show>
     }
+    .into_any()
 }
 
 /// The other language. The document is loaded again in it: what is running goes on, and what was typed is kept.
@@ -77,6 +78,7 @@ fn LanguageButton() -> impl IntoView {
             {texts.other_language}
         </button>
     }
+    .into_any()
 }
 
 #[component]
@@ -115,4 +117,5 @@ fn ThemeButton() -> impl IntoView {
             <Glyph icon/>
         </button>
     }
+    .into_any()
 }

@@ -76,4 +76,5 @@ pub fn Glyph(
             <path d=move || icon.get().path()></path>
         </svg>
     }
+    .into_any()
 }

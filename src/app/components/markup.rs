@@ -119,6 +119,7 @@ fn CodeBlock(language: String, code: String, texts: &'static Texts) -> impl Into
             </pre>
         </figure>
     }
+    .into_any()
 }
 
 /// Copies the code of the block it stands in, as it is at that moment.
@@ -131,7 +132,7 @@ fn CopyCode(texts: &'static Texts) -> impl IntoView {
             spawn_local(async move { outcome.set(Some(platform::copy(code).await)) });
         }
     };
-    view! { <CopyButton outcome texts on_click=copy test_id="copy-code"/> }
+    view! { <CopyButton outcome texts on_click=copy test_id="copy-code"/> }.into_any()
 }
 
 /// A button that says whether copying worked, for a while.
@@ -182,4 +183,5 @@ where
             <Glyph icon/>
         </button>
     }
+    .into_any()
 }

@@ -55,6 +55,7 @@ pub fn Notices() -> impl IntoView {
             </div>
         </Show>
     }
+    .into_any()
 }
 
 /// The one live region.
@@ -66,4 +67,5 @@ pub fn Announcer() -> impl IntoView {
             {move || store.announcement.get()}
         </p>
     }
+    .into_any()
 }

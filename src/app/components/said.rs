@@ -30,6 +30,7 @@ pub fn Said(
             </div>
         </Bubble>
     }
+    .into_any()
 }
 
 /// The bubble alone.
@@ -56,4 +57,5 @@ pub fn Bubble(
             {children()}
         </article>
     }
+    .into_any()
 }

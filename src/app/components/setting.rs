@@ -109,6 +109,7 @@ pub fn DialSetting(
             </Show>
         </div>
     }
+    .into_any()
 }
 
 /// The seed: a whole number, or empty for a fresh one each time.
@@ -157,6 +158,7 @@ pub fn SeedSetting() -> impl IntoView {
             </Show>
         </div>
     }
+    .into_any()
 }
 
 #[component]
@@ -172,6 +174,7 @@ where
             </button>
         </Show>
     }
+    .into_any()
 }
 
 #[cfg(test)]

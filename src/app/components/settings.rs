@@ -104,6 +104,7 @@ pub fn SettingsDrawer() -> impl IntoView {
             </button>
         </aside>
     }
+    .into_any()
 }
 
 /// The system prompt, greyed with the reason where the prompt format has none.
@@ -135,4 +136,5 @@ fn SystemSetting() -> impl IntoView {
             <p class="setting-help" id="setting-system-help">{help}</p>
         </div>
     }
+    .into_any()
 }

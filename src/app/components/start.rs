@@ -39,6 +39,7 @@ pub fn Start() -> impl IntoView {
             </Show>
         </div>
     }
+    .into_any()
 }
 
 fn model_line() -> String {
@@ -75,4 +76,5 @@ fn StarterButton(starter: &'static Starter) -> impl IntoView {
             <span class="starter-text" dir="auto">{starter.text}</span>
         </button>
     }
+    .into_any()
 }

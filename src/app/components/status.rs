@@ -37,6 +37,7 @@ pub fn Progress(
             }}
         </div>
     }
+    .into_any()
 }
 
 /// How an answer went.
@@ -59,6 +60,7 @@ pub fn Status(
             {move || parts().into_iter().map(|part| view! { <span>{part}</span> }).collect_view()}
         </p>
     }
+    .into_any()
 }
 
 fn parts(answer: &Answer, texts: &Texts) -> Vec<String> {

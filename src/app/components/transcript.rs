@@ -88,12 +88,10 @@ pub fn TranscriptPane() -> impl IntoView {
     let texts = store.texts;
     let scroll = Scroll::new();
     let content = NodeRef::<html::Div>::new();
-    let watch = StoredValue::new_local(None);
-    Effect::new(move |_| {
-        if let (Some(node), Some(content)) = (scroll.node.get(), content.get()) {
-            let elements = [(*node).clone().into(), (*content).clone().into()];
-            watch.set_value(ResizeWatch::new(&elements, move || scroll.stick()));
-        }
+    // The effect keeps the watch: it is the browser's alone.
+    Effect::new(move |_: Option<Option<ResizeWatch>>| {
+        let elements = [(*scroll.node.get()?).clone().into(), (*content.get()?).clone().into()];
+        ResizeWatch::new(&elements, move || scroll.stick())
     });
     // Whoever sends or opens something wants to see it.
     let asked = Memo::new(move |_| {
@@ -137,6 +135,7 @@ pub fn TranscriptPane() -> impl IntoView {
             </Show>
         </main>
     }
+    .into_any()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -202,6 +201,7 @@ fn Turns() -> impl IntoView {
                 })
         }}
     }
+    .into_any()
 }
 
 #[component]
@@ -230,4 +230,5 @@ fn Sending() -> impl IntoView {
             </div>
         </article>
     }
+    .into_any()
 }
