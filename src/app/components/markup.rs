@@ -2,7 +2,7 @@
 //!
 //! Every string of the model ends up in a text node or in a checked link target; nothing is parsed here.
 
-use leptos::{ev, prelude::*, task::spawn_local, web_sys::Element};
+use leptos::{attr::custom::custom_attribute, ev, prelude::*, task::spawn_local, web_sys::Element};
 
 use super::icon::{Glyph, Icon};
 use crate::{
@@ -16,9 +16,9 @@ pub fn block(block: &Block, texts: &'static Texts) -> AnyView {
         Block::Paragraph { inlines: content } => view! { <p dir="auto">{inlines(content)}</p> }.into_any(),
         Block::Heading { level, inlines: content } => {
             // The page has the first level.
-            let outline = (level + 1).to_string();
+            let outline = custom_attribute("aria-level", (level + 1).to_string());
             view! {
-                <div class="heading" data-level=level.to_string() role="heading" attr:aria-level=outline dir="auto">
+                <div class="heading" data-level=level.to_string() role="heading" dir="auto" {..outline}>
                     {inlines(content)}
                 </div>
             }
