@@ -6,10 +6,11 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
-use leptos::{prelude::*, serde_json, task::spawn_local};
+use leptos::{prelude::*, task::spawn_local};
 
 use super::{
     answer::Phase,
+    json,
     platform::{self, EventStream},
     store::{Notice, Store},
 };
@@ -143,7 +144,7 @@ impl Streams {
     }
 
     fn arrived(&self, id: MessageId, data: &str) {
-        let Ok(event) = serde_json::from_str::<Event>(data) else {
+        let Ok(event) = json::read::<Event>(data) else {
             leptos::logging::warn!("an event could not be read: {data}");
             return;
         };

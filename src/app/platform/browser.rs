@@ -5,7 +5,7 @@
 
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
-use web_sys::{Element, EventSource, HtmlElement, HtmlTextAreaElement, MessageEvent};
+use web_sys::{Element, EventSource, HtmlElement, HtmlTextAreaElement, MessageEvent, MouseEvent};
 
 use super::{
     events::{Handlers, Trouble},
@@ -24,6 +24,31 @@ pub fn preferences() -> Preferences {
 
 /// The response has its status already.
 pub fn not_found() {}
+
+/// The path of the document's address.
+pub fn path() -> String {
+    window().location().pathname().unwrap_or_default()
+}
+
+/// Gives the document this path, as a step that back undoes.
+pub fn push_path(path: &str) {
+    if let Ok(history) = window().history() {
+        let _ = history.push_state_with_url(&JsValue::NULL, "", Some(path));
+    }
+}
+
+/// The path that a click leads to, where it is one of the page's own and the click asks for nothing else, such as a tab.
+pub fn followed_link(event: &MouseEvent) -> Option<String> {
+    let is_plain = event.button() == 0
+        && !(event.default_prevented() || event.ctrl_key() || event.meta_key() || event.shift_key() || event.alt_key());
+    let link = event.target()?.dyn_into::<Element>().ok()?.closest("a[href^='/']:not([target])").ok()??;
+    link.get_attribute("href").filter(|_| is_plain)
+}
+
+/// Names the document.
+pub fn set_title(title: &str) {
+    document().set_title(title);
+}
 
 /// Colours the document.
 pub fn show_theme(theme: Theme) {

@@ -6,7 +6,7 @@
 use axum::http::{StatusCode, header, request::Parts};
 use leptos::{
     prelude::*,
-    web_sys::{Element, HtmlTextAreaElement},
+    web_sys::{Element, HtmlTextAreaElement, MouseEvent},
 };
 use leptos_axum::ResponseOptions;
 
@@ -32,6 +32,22 @@ pub fn not_found() {
         response.set_status(StatusCode::NOT_FOUND);
     }
 }
+
+/// The path of the request.
+pub fn path() -> String {
+    use_context::<Parts>().map(|parts| parts.uri.path().to_owned()).unwrap_or_default()
+}
+
+/// There is no history yet.
+pub fn push_path(_path: &str) {}
+
+/// Nobody clicks.
+pub fn followed_link(_event: &MouseEvent) -> Option<String> {
+    None
+}
+
+/// The document is written with its title.
+pub fn set_title(_title: &str) {}
 
 /// There is no document yet.
 pub fn show_theme(_theme: Theme) {}
