@@ -22,6 +22,7 @@ mod scroll;
 mod starters;
 mod store;
 mod transcript;
+mod view;
 
 #[cfg(feature = "ssr")]
 #[path = "app/platform/server.rs"]

@@ -5,7 +5,7 @@
 
 use leptos::{ev, prelude::*};
 
-use super::{platform, store::Store};
+use super::{platform, store::Store, view::effect};
 use crate::chat::ids::ConversationId;
 
 /// What an address asks for.
@@ -32,14 +32,14 @@ impl Address {
 
 /// Keeps address and store in step, until the owner is cleaned up.
 pub fn keep(store: Store) {
-    Effect::new(move |_| {
+    effect(move || {
         if let Some(id) = store.place.get().conversation
             && Address::parse(&platform::path()) != Address::Conversation(id)
         {
             platform::push_path(&format!("/c/{id}"));
         }
     });
-    Effect::new(move |_| {
+    effect(move || {
         let on_history = window_event_listener(ev::popstate, move |_| show(store, Address::parse(&platform::path())));
         let on_click = window_event_listener(ev::click, move |event| {
             if let Some(path) = platform::followed_link(&event) {

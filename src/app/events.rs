@@ -13,6 +13,7 @@ use super::{
     json,
     platform::{self, EventStream},
     store::{Notice, Store},
+    view::effect,
 };
 use crate::chat::{
     error::ErrorCode,
@@ -70,7 +71,7 @@ pub struct Streams {
 /// Follows every running answer that is shown, until the owner is cleaned up.
 pub fn follow(store: Store) {
     let streams = StoredValue::new_local(Streams { store, open: Rc::default() });
-    Effect::new(move |_| {
+    effect(move || {
         let leaf = store.running();
         streams.with_value(|streams| streams.watch(leaf));
     });

@@ -14,17 +14,18 @@ use serde::{Deserialize, Serialize};
 use super::{
     address,
     components::{
-        composer::Composer,
-        header::Header,
-        notice::{Announcer, Notices},
-        settings::SettingsDrawer,
-        transcript::TranscriptPane,
+        composer::composer,
+        header::header,
+        notice::{announcer, notices},
+        settings::settings_drawer,
+        transcript::transcript_pane,
     },
     events,
     i18n::Texts,
     json, platform,
     store::Store,
     transcript::Transcript,
+    view::{effect, element},
 };
 use crate::{
     api,
@@ -98,35 +99,29 @@ pub fn Page() -> impl IntoView {
         platform::not_found();
     }
     let store = Store::new(Texts::of(platform::preferences().language), page, is_missing);
-    provide_context(store);
     address::keep(store);
     keep_settings(store);
     wait_for_model(store);
-    Effect::new(move |_| events::follow(store));
-    Effect::new(move |_| store.release());
-    Effect::new(move |_| listen_to_keys(store));
-    Effect::new(move |_| {
+    effect(move || events::follow(store));
+    effect(move || store.release());
+    effect(move || listen_to_keys(store));
+    effect(move || {
         let title = store.transcript.with(|transcript| document_title(&store.title.get_value(), transcript));
         platform::set_title(&title);
     });
-    view! {
-        <div class="page">
-            <Header/>
-            <TranscriptPane/>
-            <div class="dock">
-                <Notices/>
-                <Composer/>
-            </div>
-            <SettingsDrawer/>
-            <Announcer/>
-        </div>
-    }
-    .into_any()
+    element("div")
+        .class("page")
+        .child(header(store))
+        .child(transcript_pane(store))
+        .child(element("div").class("dock").child(notices(store)).child(composer(store)))
+        .child(settings_drawer(store))
+        .child(announcer(store))
 }
 
 fn keep_settings(store: Store) {
-    Effect::new(move |before: Option<()>| {
-        if before.is_none()
+    let mut has_begun = false;
+    effect(move || {
+        if !std::mem::replace(&mut has_begun, true)
             && let Some(kept) = platform::stored(SETTINGS_KEY)
             && let Ok(settings) = json::read(&kept)
         {
@@ -150,7 +145,7 @@ fn wait_for_model(store: Store) {
             let _ = asked.try_update(|asked| *asked = asked.wrapping_add(1));
         });
     };
-    Effect::new(move |_| {
+    effect(move || {
         asked.track();
         let is_ready = store.engine.with(|engine| matches!(engine, EngineStatus::Ready { .. }));
         if let Some(timer) = timer.get_value() {

@@ -5,7 +5,7 @@
 
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
-use web_sys::{Element, EventSource, HtmlElement, HtmlTextAreaElement, MessageEvent, MouseEvent};
+use web_sys::{Element, Event, EventSource, HtmlElement, HtmlTextAreaElement, MessageEvent, MouseEvent};
 
 use super::{
     events::{Handlers, Trouble},
@@ -147,6 +147,29 @@ fn copy_by_selection(text: &str) -> Option<bool> {
 fn call(target: &JsValue, method: &str, argument: &JsValue) -> Option<JsValue> {
     let method = js_sys::Reflect::get(target, &method.into()).ok()?;
     method.dyn_ref::<js_sys::Function>()?.call1(target, argument).ok()
+}
+
+/// Listens to an element's events until it is dropped.
+pub struct Listener {
+    target: Element,
+    event: &'static str,
+    handler: Closure<dyn FnMut(Event)>,
+}
+
+impl Listener {
+    /// Begins to listen.
+    pub fn new(target: &Element, event: &'static str, handler: Box<dyn FnMut(Event) + Send>) -> Self {
+        let handler: Box<dyn FnMut(Event)> = handler;
+        let handler = Closure::wrap(handler);
+        let _ = target.add_event_listener_with_callback(event, handler.as_ref().unchecked_ref());
+        Self { target: target.clone(), event, handler }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.target.remove_event_listener_with_callback(self.event, self.handler.as_ref().unchecked_ref());
+    }
 }
 
 /// Calls back whenever one of these elements changes its size, before it is painted, until it is dropped.

@@ -6,7 +6,7 @@
 use axum::http::{StatusCode, header, request::Parts};
 use leptos::{
     prelude::*,
-    web_sys::{Element, HtmlTextAreaElement, MouseEvent},
+    web_sys::{Element, Event, HtmlTextAreaElement, MouseEvent},
 };
 use leptos_axum::ResponseOptions;
 
@@ -103,6 +103,16 @@ pub fn code_beside(_button: &Element) -> Option<String> {
 #[expect(clippy::unused_async, reason = "the browser's copying has to wait")]
 pub async fn copy(_text: String) -> bool {
     false
+}
+
+/// Nothing happens here.
+pub struct Listener;
+
+impl Listener {
+    /// Listens to nothing.
+    pub fn new(_target: &Element, _event: &'static str, _handler: Box<dyn FnMut(Event) + Send>) -> Self {
+        Self
+    }
 }
 
 /// Nothing is laid out here.
