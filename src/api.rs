@@ -20,12 +20,16 @@ impl FromServerFnError for ChatError {
     type Encoder = JsonEncoding;
 
     fn from_server_fn_error(error: ServerFnErrorErr) -> Self {
-        let code = match &error {
-            ServerFnErrorErr::Request(_) => ErrorCode::Unreachable,
-            ServerFnErrorErr::Args(_) | ServerFnErrorErr::MissingArg(_) => ErrorCode::Malformed,
-            _ => ErrorCode::Internal,
-        };
-        Self::new(code, error.to_string())
+        match error {
+            ServerFnErrorErr::Request(message) => Self::new(ErrorCode::Unreachable, message),
+            // A command that the server, or a reply that the page cannot read: the two are of different versions.
+            ServerFnErrorErr::Args(message)
+            | ServerFnErrorErr::MissingArg(message)
+            | ServerFnErrorErr::Deserialization(message) => {
+                Self::new(ErrorCode::Malformed, format!("not as expected: {message}"))
+            }
+            error => Self::new(ErrorCode::Internal, error.to_string()),
+        }
     }
 }
 

@@ -56,6 +56,7 @@ for (const colors of ["light", "dark"] as const) {
       expect(await serious(chat)).toEqual([]);
       await chat.ask(dialogue("poet").turns[0]!.question);
       await chat.ask(dialogue("poet").turns[1]!.question);
+      await chat.open();
       await chat.ask(dialogue("word-count").turns[0]!.question);
       await page.screenshot({ path: `test-results/conversation-${colors}.png` });
       expect(await serious(chat)).toEqual([]);
@@ -68,7 +69,7 @@ for (const colors of ["light", "dark"] as const) {
 
 test("the colours can be chosen and stay", async ({ chat, page }) => {
   await chat.open();
-  const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const background = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
   const seen = new Set([await background()]);
   for (let press = 0; press < 2; press++) {
     await chat.handle("theme").first().click();

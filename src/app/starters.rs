@@ -81,4 +81,13 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_mini_model_was_trained_on_every_opener() {
+        let list = include_str!("../../examples/mini/starters.json");
+        let known: Vec<serde_json::Value> = serde_json::from_str(list).expect("a list");
+        for starter in [CHINESE, ENGLISH].concat() {
+            assert!(known.iter().any(|known| known["text"] == starter.text), "{}", starter.text);
+        }
+    }
 }

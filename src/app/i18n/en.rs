@@ -156,7 +156,7 @@ fn error_code(code: ErrorCode) -> &'static str {
         ErrorCode::ShuttingDown => "The server is shutting down.",
         ErrorCode::EngineRestarted => "The engine failed and was restarted, please try again.",
         ErrorCode::NotANumber => "The model computed invalid numbers; try again or change the settings.",
-        ErrorCode::Malformed => "The server could not read the request.",
+        ErrorCode::Malformed => "The page and the server did not understand each other; please load the page again.",
         ErrorCode::Unreachable => "The server could not be reached; the text is back in the composer.",
         ErrorCode::Internal => "Something failed on the server, please try again.",
     }
