@@ -39,7 +39,7 @@ use crate::{
 const SETTINGS_KEY: &str = "settings";
 
 /// Pause between two questions whether the model has been loaded.
-const LOADING_POLL: Duration = Duration::from_millis(1000);
+const LOADING_POLL: Duration = Duration::from_secs(1);
 
 /// What a page request is answered with, before anything is drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

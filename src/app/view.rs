@@ -54,12 +54,14 @@ enum Attribute {
 
 type Handler = Box<dyn FnMut(ev::Event) + Send>;
 
+type Loaded = Box<dyn FnOnce(&web_sys::Element) + Send>;
+
 /// An element and everything in it.
 pub struct Element {
     tag: &'static str,
     attributes: Vec<(&'static str, Attribute)>,
     listeners: Vec<(&'static str, Handler)>,
-    loaded: Option<Box<dyn FnOnce(&web_sys::Element) + Send>>,
+    loaded: Option<Loaded>,
     children: Vec<AnyView>,
 }
 

@@ -84,7 +84,7 @@ pub fn dial_setting(store: Store, dial: Signal<Dial>, text: &'static SettingText
         .on("input", move |event| typed(event_target_value(&event)))
         .on("change", move |_| {
             if !untrack(is_invalid) {
-                rejected.set(None)
+                rejected.set(None);
             }
         });
     let range = move || (texts.out_of_range)(&dial.get().min.to_string(), &dial.get().max.to_string());

@@ -210,8 +210,8 @@ impl EventStream {
     /// Opens a stream. The browser's own reconnecting is not used: it would ask again from where the URL says.
     pub fn open(url: &str, handlers: Handlers) -> Option<Self> {
         let source = EventSource::new(url).ok()?;
-        let Handlers { mut opened, mut message, mut failed } = handlers;
-        let opened = Closure::<dyn FnMut()>::new(move || opened());
+        let Handlers { opened, mut message, mut failed } = handlers;
+        let opened = Closure::wrap(opened);
         let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
             if let Some(data) = event.data().as_string() {
                 message(&data);

@@ -220,7 +220,7 @@ impl RenderHtml for Element {
             Position::FirstChild => cursor.child(),
             Position::Current => {}
             Position::NextChild | Position::NextChildAfterText | Position::OnlyChild | Position::LastChild => {
-                cursor.sibling()
+                cursor.sibling();
             }
         }
         let node: web_sys::Element =
