@@ -6,6 +6,7 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
+use any_spawner::Executor;
 use axum::{
     Router,
     body::Body,
@@ -39,6 +40,8 @@ const PAGE_TIME: Duration = Duration::from_secs(30);
 
 /// The whole server as one service.
 pub fn router(server: Arc<Server>, leptos: LeptosOptions, allowed_hosts: &[String]) -> Router {
+    // Leptos spawns by it; where there is one already, as for a second router in a test, that one stays.
+    let _ = Executor::init_tokio();
     let limits = server.limits.clone();
     let provide_server = {
         let server = server.clone();
