@@ -96,12 +96,12 @@ fn first_token(address: &str, question: &str) -> Result<Duration> {
     let answer = post(address, "/api/send", &body)?;
     let (_, json) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
     let started: Value = serde_json::from_str(json).with_context(|| format!("unexpected: {answer}"))?;
-    let generation = started["answer"]["answer"]["state"]["generation"].as_str().context("no generation")?;
+    let generation = started["answer"]["answer"]["state"]["running"]["generation"].as_str().context("no generation")?;
     let mut stream = connect(address)?;
     write!(stream, "GET /generations/{generation}/events?after=0 HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
     for line in BufReader::new(stream).lines() {
         let line = line?;
-        if line.contains("\"type\":\"tail\"") || line.contains("\"type\":\"block\"") {
+        if line.contains("\"tail\":") || line.contains("\"block\":") {
             return Ok(began.elapsed());
         }
     }

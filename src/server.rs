@@ -16,6 +16,7 @@ pub mod generations;
 pub mod health;
 pub mod log;
 pub mod metrics;
+pub mod page;
 pub mod refusal;
 pub mod report;
 pub mod router;

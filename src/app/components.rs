@@ -1,10 +1,11 @@
 //! The parts of the page, each in its own file with a style sheet of the same name.
 //!
-//! A component reads the store and calls it; none keeps state that another one needs. Each gives its view as `AnyView`,
-//! since the type of a whole page of nested views is more than the compiler takes.
+//! A component reads the store and calls it; none keeps state that another one needs. They are plain functions of the
+//! store, written with `view`.
 
 pub mod actions;
 pub mod answer;
+pub mod button;
 pub mod composer;
 pub mod engine;
 pub mod header;

@@ -6,12 +6,14 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
-use leptos::{prelude::*, serde_json, task::spawn_local};
+use leptos::{prelude::*, task::spawn_local};
 
 use super::{
     answer::Phase,
+    json,
     platform::{self, EventStream},
     store::{Notice, Store},
+    view::effect,
 };
 use crate::chat::{
     error::ErrorCode,
@@ -69,7 +71,7 @@ pub struct Streams {
 /// Follows every running answer that is shown, until the owner is cleaned up.
 pub fn follow(store: Store) {
     let streams = StoredValue::new_local(Streams { store, open: Rc::default() });
-    Effect::new(move |_| {
+    effect(move || {
         let leaf = store.running();
         streams.with_value(|streams| streams.watch(leaf));
     });
@@ -143,7 +145,7 @@ impl Streams {
     }
 
     fn arrived(&self, id: MessageId, data: &str) {
-        let Ok(event) = serde_json::from_str::<Event>(data) else {
+        let Ok(event) = json::read::<Event>(data) else {
             leptos::logging::warn!("an event could not be read: {data}");
             return;
         };

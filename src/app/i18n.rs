@@ -251,7 +251,7 @@ impl Texts {
         let mut text = (self.error_code)(error.code).to_owned();
         match error.code {
             ErrorCode::MessageTooLong | ErrorCode::PromptTooLong | ErrorCode::SettingOutOfRange => {
-                text.push_str(&format!(" ({})", error.message));
+                text = format!("{text} ({})", error.message);
             }
             ErrorCode::MessageEmpty
             | ErrorCode::RoleUnsupported

@@ -1,36 +1,35 @@
-//! The page: loads what it shows, provides the store, and keeps the address in step.
+//! The page: takes what it shows, provides the store, and keeps settings, title and the model's state in step.
 //!
-//! Owns the wiring between address, store and event streams. Knows nothing of how parts look.
+//! Owns the wiring between store, address and event streams. Knows nothing of how parts look.
 
-use std::time::Duration;
+use std::{
+    fmt::{self, Display},
+    str::FromStr,
+    time::Duration,
+};
 
 use leptos::{ev, prelude::*, serde_json, task::spawn_local};
-use leptos_meta::Title;
-use leptos_router::{
-    NavigateOptions,
-    hooks::{use_location, use_navigate},
-};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    address,
     components::{
-        composer::Composer,
-        header::Header,
-        notice::{Announcer, Notices},
-        settings::SettingsDrawer,
-        transcript::TranscriptPane,
+        composer::composer,
+        header::header,
+        notice::{announcer, notices},
+        settings::settings_drawer,
+        transcript::transcript_pane,
     },
     events,
     i18n::Texts,
-    platform,
+    json, platform,
     store::Store,
     transcript::Transcript,
+    view::{effect, element},
 };
 use crate::{
     api,
     chat::{
-        error::{ChatError, ErrorCode},
-        ids::ConversationId,
         info::{EngineStatus, PageData},
         settings::Settings,
     },
@@ -40,134 +39,91 @@ use crate::{
 const SETTINGS_KEY: &str = "settings";
 
 /// Pause between two questions whether the model has been loaded.
-const LOADING_POLL: Duration = Duration::from_millis(1000);
+const LOADING_POLL: Duration = Duration::from_secs(1);
 
-/// What an address asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Address {
-    Start,
-    Conversation(ConversationId),
-    Unknown,
-}
-
-impl Address {
-    fn parse(path: &str) -> Self {
-        match path.trim_matches('/') {
-            "" => Self::Start,
-            path => path.strip_prefix("c/").and_then(|id| id.parse().ok()).map_or(Self::Unknown, Self::Conversation),
-        }
-    }
-}
-
+/// What a page request is answered with, before anything is drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Loaded {
-    page: PageData,
-    is_missing: bool,
+pub struct Loaded {
+    /// What is drawn.
+    pub page: PageData,
+    /// Whether the address names something that isn't there.
+    pub is_missing: bool,
 }
 
-async fn load(address: Address) -> Result<Loaded, ChatError> {
-    if let Address::Conversation(id) = address {
-        match api::page(Some(id)).await {
-            Ok(page) => return Ok(Loaded { page, is_missing: false }),
-            Err(error) if error.code == ErrorCode::NotFound => {}
-            Err(error) => return Err(error),
-        }
+impl Default for Loaded {
+    /// A page that knows nothing yet and asks for itself.
+    fn default() -> Self {
+        let page = PageData { title: "XVERSE Chat".to_owned(), engine: EngineStatus::Loading, conversation: None };
+        Self { page, is_missing: false }
     }
-    Ok(Loaded { page: api::page(None).await?, is_missing: address != Address::Start })
 }
 
-/// Everything between the document's body tags.
+/// As JSON, the way it travels inside the document.
+impl Display for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// From JSON.
+impl FromStr for Loaded {
+    type Err = serde_json::Error;
+
+    fn from_str(json: &str) -> Result<Self, serde_json::Error> {
+        json::read(json)
+    }
+}
+
+impl Loaded {
+    /// The document's title.
+    #[must_use]
+    pub fn title(self) -> String {
+        document_title(&self.page.title, &Transcript::open(self.page.conversation))
+    }
+}
+
+fn document_title(title: &str, transcript: &Transcript) -> String {
+    match transcript.heading() {
+        Some(heading) => format!("{heading} · {title}"),
+        None => title.to_owned(),
+    }
+}
+
+/// Everything between the document's body tags. The server finds what it shows in its context and writes it into the
+/// document, where the browser finds it.
 #[component]
 pub fn Page() -> impl IntoView {
-    let path = use_location().pathname;
-    let address = Memo::new(move |_| path.with(|path| Address::parse(path)));
-    let first = address.get_untracked();
-    let loaded = Resource::new_blocking(|| (), move |()| load(first));
-    view! {
-        <Suspense>
-            {move || Suspend::new(async move { view! { <Chat loaded=loaded.await address/> } })}
-        </Suspense>
-    }
-    .into_any()
-}
-
-#[component]
-fn Chat(loaded: Result<Loaded, ChatError>, address: Memo<Address>) -> impl IntoView {
-    let texts = Texts::of(platform::preferences().language);
-    let Loaded { page, is_missing } = loaded.unwrap_or_else(|error| Loaded {
-        page: PageData {
-            title: "XVERSE Chat".to_owned(),
-            engine: EngineStatus::Unavailable { message: texts.error(&error) },
-            conversation: None,
-        },
-        is_missing: false,
-    });
+    let loaded = SharedValue::new_str(|| use_context::<Loaded>().unwrap_or_default());
+    let Loaded { page, is_missing } = loaded.into_inner();
     if is_missing {
         platform::not_found();
     }
-    let store = Store::new(texts, page, is_missing);
-    provide_context(store);
-    keep_address(store, address);
+    let store = Store::new(Texts::of(platform::preferences().language), page, is_missing);
+    address::keep(store);
     keep_settings(store);
     wait_for_model(store);
-    Effect::new(move |_| events::follow(store));
-    Effect::new(move |_| store.release());
-    Effect::new(move |_| listen_to_keys(store));
-    let title = move || {
-        let title = store.title.get_value();
-        match store.transcript.with(Transcript::heading) {
-            Some(heading) => format!("{heading} · {title}"),
-            None => title,
-        }
-    };
-    view! {
-        <Title text=title/>
-        <div class="page">
-            <Header/>
-            <TranscriptPane/>
-            <div class="dock">
-                <Notices/>
-                <Composer/>
-            </div>
-            <SettingsDrawer/>
-            <Announcer/>
-        </div>
-    }
-    .into_any()
-}
-
-/// Opens what the address names, and gives a conversation that was begun here its address.
-fn keep_address(store: Store, address: Memo<Address>) {
-    Effect::new(move |before: Option<Address>| {
-        let address = address.get();
-        let shown = store.place.with_untracked(|place| place.conversation);
-        match address {
-            _ if before.is_none_or(|before| before == address) => {}
-            Address::Start => store.open(None),
-            Address::Conversation(id) if shown != Some(id) => store.open(Some(id)),
-            Address::Conversation(_) => {}
-            Address::Unknown => {
-                store.open(None);
-                store.is_missing.set(true);
-            }
-        }
-        address
+    effect(move || events::follow(store));
+    effect(move || store.release());
+    effect(move || listen_to_keys(store));
+    effect(move || {
+        let title = store.transcript.with(|transcript| document_title(&store.title.get_value(), transcript));
+        platform::set_title(&title);
     });
-    let navigate = use_navigate();
-    Effect::new(move |_| {
-        if let Some(id) = store.place.get().conversation
-            && address.get_untracked() != Address::Conversation(id)
-        {
-            navigate(&format!("/c/{id}"), NavigateOptions { scroll: false, ..NavigateOptions::default() });
-        }
-    });
+    element("div")
+        .class("page")
+        .child(header(store))
+        .child(transcript_pane(store))
+        .child(element("div").class("dock").child(notices(store)).child(composer(store)))
+        .child(settings_drawer(store))
+        .child(announcer(store))
 }
 
 fn keep_settings(store: Store) {
-    Effect::new(move |before: Option<()>| {
-        if before.is_none()
+    let mut has_begun = false;
+    effect(move || {
+        if !std::mem::replace(&mut has_begun, true)
             && let Some(kept) = platform::stored(SETTINGS_KEY)
-            && let Ok(settings) = serde_json::from_str(&kept)
+            && let Ok(settings) = json::read(&kept)
         {
             store.settings.set(settings);
         }
@@ -189,7 +145,7 @@ fn wait_for_model(store: Store) {
             let _ = asked.try_update(|asked| *asked = asked.wrapping_add(1));
         });
     };
-    Effect::new(move |_| {
+    effect(move || {
         asked.track();
         let is_ready = store.engine.with(|engine| matches!(engine, EngineStatus::Ready { .. }));
         if let Some(timer) = timer.get_value() {
@@ -200,7 +156,6 @@ fn wait_for_model(store: Store) {
 }
 
 fn listen_to_keys(store: Store) {
-    let navigate = use_navigate();
     let listener = window_event_listener(ev::keydown, move |event| {
         if event.is_composing() || event.default_prevented() {
             return;
@@ -210,25 +165,10 @@ fn listen_to_keys(store: Store) {
             "Escape" if !platform::is_anything_open() => store.stop(),
             "o" | "O" if is_command && event.shift_key() => {
                 event.prevent_default();
-                navigate("/", NavigateOptions::default());
+                address::go(store, "/");
             }
             _ => {}
         }
     });
     on_cleanup(move || listener.remove());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_names_a_conversation_or_nothing() {
-        let id = ConversationId::random();
-        assert_eq!(Address::parse("/"), Address::Start);
-        assert_eq!(Address::parse(&format!("/c/{id}")), Address::Conversation(id));
-        for path in ["/c/", "/c/nonsense", "/elsewhere", &format!("/c/{id}/more")] {
-            assert_eq!(Address::parse(path), Address::Unknown, "{path}");
-        }
-    }
 }

@@ -3,13 +3,16 @@
 //! Owns the head. Language and theme are attributes of `<html>`, so that the first paint has them without a script.
 
 use leptos::prelude::*;
-use leptos_meta::MetaTags;
 
-use super::{App, platform};
+use super::{
+    page::{Loaded, Page},
+    platform,
+};
 
 /// The document that every page request gets.
 pub fn shell(options: LeptosOptions) -> impl IntoView {
     let preferences = platform::preferences();
+    let title = use_context::<Loaded>().unwrap_or_default().title();
     let style_sheet = format!("/{}/{}.css", options.site_pkg_dir, options.output_name);
     view! {
         <!DOCTYPE html>
@@ -27,10 +30,10 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                 <link rel="stylesheet" href=style_sheet/>
                 <AutoReload options=options.clone()/>
                 <HydrationScripts options/>
-                <MetaTags/>
+                <title>{title}</title>
             </head>
             <body>
-                <App/>
+                <Page/>
             </body>
         </html>
     }

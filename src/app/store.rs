@@ -98,14 +98,6 @@ pub struct Store {
     answers: StoredValue<HashMap<MessageId, ArcRwSignal<Answer>>>,
 }
 
-/// The page's state, from wherever a component stands.
-///
-/// # Panics
-/// Outside of the page, which is a defect.
-pub fn use_store() -> Store {
-    use_context().expect("invariant: the page provides its store")
-}
-
 impl Store {
     /// The state of a page that was just loaded.
     #[must_use]

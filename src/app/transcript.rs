@@ -25,6 +25,7 @@ pub struct Pending {
 
 /// What can happen to a transcript.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "an action is taken in as soon as it is made")]
 pub enum Action {
     /// Another conversation is looked at, or none yet.
     Opened(Option<ConversationView>),

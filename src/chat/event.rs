@@ -19,7 +19,7 @@ pub struct Event {
 
 /// What happened to an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// It waits.
     Queued {
@@ -58,7 +58,7 @@ pub enum EventKind {
 
 /// Why an answer is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// The model said its end token.
     EndOfText,

@@ -60,7 +60,7 @@ pub struct ModelInfo {
 
 /// Whether the engine takes requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum EngineStatus {
     /// The checkpoint is being read.
     Loading,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A block of an answer, top level or nested.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Block {
     /// A paragraph of text.
     Paragraph {
@@ -83,7 +83,7 @@ pub enum Alignment {
 
 /// A run of text inside a block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Inline {
     /// Plain text.
     Text {

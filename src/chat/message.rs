@@ -73,7 +73,7 @@ impl From<MessageText> for String {
 
 /// Where an answer stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum AnswerState {
     /// Being generated; its events are at `/generations/{generation}/events`.
     Running {

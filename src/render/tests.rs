@@ -239,7 +239,7 @@ fn a_growing_tail_shows_no_bare_syntax() {
 fn what_is_nested_deeper_than_readers_can_take_is_shown_flat() {
     for text in ["- ".repeat(60) + "x", "> ".repeat(500) + "x", "*a **b ".repeat(100) + "x" + &"c** d*".repeat(100)] {
         let json = serde_json::to_string(&markdown(&text)).expect("blocks become JSON");
-        let event = format!(r#"{{"seq":1,"kind":{{"type":"tail","blocks":{json}}}}}"#);
+        let event = format!(r#"{{"seq":1,"kind":{{"tail":{{"blocks":{json}}}}}}}"#);
         let event: crate::chat::event::Event = serde_json::from_str(&event).expect("and come back");
         assert!(format!("{event:?}").contains('x'), "{event:?}");
     }

@@ -6,15 +6,17 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
+use any_spawner::Executor;
 use axum::{
     Router,
     body::Body,
+    extract::Request,
     http::{HeaderMap, Response, StatusCode, Version, header},
     middleware,
-    routing::get,
+    routing::{MethodFilter, get, on},
 };
-use leptos::{config::LeptosOptions, prelude::provide_context};
-use leptos_axum::{LeptosRoutes, file_and_error_handler_with_context, generate_route_list};
+use leptos::{config::LeptosOptions, prelude::provide_context, server_fn::axum::server_fn_paths};
+use leptos_axum::{file_and_error_handler_with_context, handle_server_fns_with_context, render_app_async_with_context};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{CompressionLayer, CompressionLevel},
@@ -26,39 +28,34 @@ use super::{
     health::{healthz, readyz},
     log,
     metrics::metrics,
+    page::page,
     refusal::{refusal, with_status_of_error},
     security::{self, AllowedHosts},
     state::Server,
 };
-use crate::{
-    app::{App, shell::shell},
-    chat::error::{ChatError, ErrorCode},
-};
+use crate::chat::error::{ChatError, ErrorCode};
 
 /// Pages and commands take this long at most.
 const PAGE_TIME: Duration = Duration::from_secs(30);
 
 /// The whole server as one service.
 pub fn router(server: Arc<Server>, leptos: LeptosOptions, allowed_hosts: &[String]) -> Router {
+    // Leptos spawns by it; where there is one already, as for a second router in a test, that one stays.
+    let _ = Executor::init_tokio();
     let limits = server.limits.clone();
     let provide_server = {
         let server = server.clone();
         move || provide_context(server.clone())
     };
-    let page = {
+    let draw = {
         let leptos = leptos.clone();
-        move || {
-            security::set_page_policy();
-            shell(leptos.clone())
-        }
+        move || page(leptos.clone())
     };
-    let page_or_404 = |leptos: LeptosOptions| {
-        security::set_page_policy();
-        shell(leptos)
-    };
-    let pages = Router::new()
-        .leptos_routes_with_context(&leptos, generate_route_list(App), provide_server.clone(), page)
-        .fallback(file_and_error_handler_with_context::<LeptosOptions, _>(provide_server, page_or_404))
+    let draw = render_app_async_with_context(provide_server.clone(), draw);
+    let pages = commands(provide_server.clone())
+        .route("/", get(draw.clone()))
+        .route("/c/{conversation}", get(draw))
+        .fallback(file_and_error_handler_with_context::<LeptosOptions, _>(provide_server, page))
         .with_state(leptos)
         .layer(middleware::map_response(with_status_of_error))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(is_page_or_file))
@@ -77,6 +74,15 @@ pub fn router(server: Arc<Server>, leptos: LeptosOptions, allowed_hosts: &[Strin
         .layer(middleware::from_fn(security::set_headers))
         .layer(middleware::from_fn(log::request))
         .layer(CatchPanicLayer::custom(panicked))
+}
+
+/// A route for each server function.
+fn commands(provide_server: impl Fn() + Clone + Send + Sync + 'static) -> Router<LeptosOptions> {
+    let answer = move |request: Request| handle_server_fns_with_context(provide_server.clone(), request);
+    server_fn_paths().fold(Router::new(), |router, (path, method)| {
+        let filter = MethodFilter::try_from(method).expect("invariant: commands are sent by one of HTTP's own methods");
+        router.route(path, on(filter, answer.clone()))
+    })
 }
 
 /// What is worth compressing and holds nobody's secret beside an attacker's text: commands' answers are left as they are.

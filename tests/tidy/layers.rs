@@ -14,7 +14,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["chat"]),
     ("storage", &["chat"]),
     // The page is drawn on the server first.
-    ("server", &["api", "app::App", "app::shell", "app::preferences", "chat", "engine", "render", "storage"]),
+    (
+        "server",
+        &["api", "app::address", "app::page", "app::preferences", "app::shell", "chat", "engine", "render", "storage"],
+    ),
 ];
 
 /// Libraries, and the places under `src/` that may name them.
@@ -25,11 +28,11 @@ const LIBRARIES: &[(&[&str], &[&str])] = &[
     ),
     // While the server draws the page, the page's platform reads the request and sets the response's status.
     (&["axum", "http", "leptos_axum"], &["src/server", "src/app/platform/server.rs"]),
-    (&["clap", "hyper", "prometheus_client", "toml", "tower", "tower_http"], &["src/server"]),
+    (&["any_spawner", "clap", "hyper", "prometheus_client", "toml", "tower", "tower_http"], &["src/server"]),
     // The engine's thread is reached through channels.
     (&["tokio"], &["src/server", "src/engine/worker"]),
     (&["console_error_panic_hook", "js_sys", "wasm_bindgen", "web_sys"], &["src/app", "src/lib.rs"]),
-    (&["leptos", "leptos_meta", "leptos_router"], &["src/api", "src/app", "src/server", "src/lib.rs"]),
+    (&["leptos"], &["src/api", "src/app", "src/server", "src/lib.rs"]),
     (&["comrak", "pulldown_latex", "syntect"], &["src/render"]),
     (&["rusqlite"], &["src/storage"]),
 ];

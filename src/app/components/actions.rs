@@ -1,102 +1,53 @@
-//! What can be done with a message: copy it, ask again, look at another branch.
+//! What can be done with a message: ask again, look at another branch.
 
-use leptos::{ev, prelude::*, task::spawn_local};
+use leptos::prelude::*;
 
 use super::{
-    icon::{Glyph, Icon},
-    markup::CopyButton,
+    button::icon_button,
+    icon::{Icon, glyph},
 };
 use crate::{
-    app::{platform, store::use_store, transcript::Action},
+    app::{
+        store::Store,
+        transcript::Action,
+        view::{Element, element, memo, shown_while},
+    },
     chat::ids::MessageId,
 };
 
-/// Copies a message's text.
-#[component]
-pub fn CopyMessage<F>(
-    /// Its text.
-    text: F,
-) -> impl IntoView
-where
-    F: Fn() -> String + 'static,
-{
-    let texts = use_store().texts;
-    let outcome = RwSignal::new(None);
-    let copy = move |_: ev::MouseEvent| {
-        let text = text();
-        spawn_local(async move { outcome.set(Some(platform::copy(text).await)) });
-    };
-    view! { <CopyButton outcome texts on_click=copy test_id="copy"/> }.into_any()
-}
-
-/// Asks for another answer.
-#[component]
-pub fn Regenerate(
-    /// Beside which one.
-    id: MessageId,
-) -> impl IntoView {
-    let store = use_store();
-    let label = store.texts.answer.regenerate;
-    view! {
-        <button
-            type="button"
-            class="quiet"
-            data-testid="regenerate"
-            title=label
-            aria-label=label
-            disabled=move || store.is_busy()
-            on:click=move |_| store.regenerate(id)
-        >
-            <Glyph icon=Icon::Again/>
-        </button>
-    }
-    .into_any()
+/// Asks for another answer beside this one.
+pub fn regenerate(store: Store, id: MessageId) -> Element {
+    icon_button(store.texts.answer.regenerate)
+        .handle("regenerate")
+        .bind("disabled", move || store.is_busy())
+        .on("click", move |_| store.regenerate(id))
+        .child(glyph(Icon::Again))
 }
 
 /// Which of several siblings is looked at, and the way to the others; nothing where there is one alone.
-#[component]
-pub fn Branches(
-    /// Of which message.
-    id: MessageId,
-) -> impl IntoView {
-    let store = use_store();
+pub fn branches(store: Store, id: MessageId) -> AnyView {
     let texts = store.texts;
-    let branch = Memo::new(move |_| store.transcript.with(|transcript| transcript.branch(id)));
+    let branch = memo(move || store.transcript.with(|transcript| transcript.branch(id)));
     let look = move |at: Option<MessageId>| {
         if let Some(at) = at {
             store.apply(Action::LookedAt(at));
         }
     };
-    view! {
-        <Show when=move || { branch.get().count > 1 }>
-            <div class="branches">
-                <button
-                    type="button"
-                    class="quiet"
-                    data-testid="branch-prev"
-                    title=texts.answer.previous
-                    aria-label=texts.answer.previous
-                    disabled=move || branch.get().previous.is_none()
-                    on:click=move |_| look(branch.get_untracked().previous)
-                >
-                    <Glyph icon=Icon::Left/>
-                </button>
-                <span data-testid="branch-count">
-                    {move || format!("{}/{}", branch.get().place, branch.get().count)}
-                </span>
-                <button
-                    type="button"
-                    class="quiet"
-                    data-testid="branch-next"
-                    title=texts.answer.next
-                    aria-label=texts.answer.next
-                    disabled=move || branch.get().next.is_none()
-                    on:click=move |_| look(branch.get_untracked().next)
-                >
-                    <Glyph icon=Icon::Right/>
-                </button>
-            </div>
-        </Show>
-    }
-    .into_any()
+    let draw = move || {
+        let previous = icon_button(texts.answer.previous)
+            .handle("branch-prev")
+            .bind("disabled", move || branch.get().previous.is_none())
+            .on("click", move |_| look(branch.get_untracked().previous))
+            .child(glyph(Icon::Left));
+        let place = element("span")
+            .handle("branch-count")
+            .live_text(move || format!("{}/{}", branch.get().place, branch.get().count));
+        let next = icon_button(texts.answer.next)
+            .handle("branch-next")
+            .bind("disabled", move || branch.get().next.is_none())
+            .on("click", move |_| look(branch.get_untracked().next))
+            .child(glyph(Icon::Right));
+        element("div").class("branches").children([previous, place, next]).into()
+    };
+    shown_while(move || branch.get().count > 1, draw)
 }

@@ -3,87 +3,82 @@
 use leptos::prelude::*;
 
 use super::{
-    actions::{Branches, CopyMessage, Regenerate},
+    actions::{branches, regenerate},
+    button::copy_button,
     markup,
-    status::{Progress, Status},
+    status::{progress, status},
 };
 use crate::{
-    app::{answer::Answer, store::use_store},
+    app::{
+        answer::Answer,
+        store::Store,
+        view::{Element, Item, each, element, live, memo, nothing, several, shown_while},
+    },
     chat::ids::MessageId,
 };
 
-/// An answer, running or over.
-#[component]
-pub fn AnswerTurn(
-    /// Which message.
-    id: MessageId,
-) -> impl IntoView {
-    let store = use_store();
-    let texts = store.texts;
-    store.answer(id).map(|answer| {
-        let phase = Memo::new({
-            let answer = answer.clone();
-            move |_| answer.with(|answer| answer.phase)
-        });
-        let has_text = Memo::new({
-            let answer = answer.clone();
-            move |_| answer.with(|answer| !answer.text.is_empty())
-        });
-        let text = {
-            let answer = answer.clone();
-            move || answer.with_untracked(|answer| answer.text.clone())
-        };
-        let status = answer.clone();
-        view! {
-            <article
-                class="turn turn-answer"
-                data-testid="message-assistant"
-                data-state=move || phase.get().name()
-                aria-busy=move || if phase.get().is_over() { "false" } else { "true" }
-                aria-label=texts.assistant
-            >
-                <Body answer/>
-                <Show when=move || !phase.get().is_over()>
-                    <Progress id phase/>
-                </Show>
-                <Show when=move || phase.get().is_over()>
-                    <Status id answer=status.clone()/>
-                    <div class="actions">
-                        {
-                            let text = text.clone();
-                            move || has_text.get().then(|| view! { <CopyMessage text=text.clone()/> })
-                        }
-                        <Regenerate id/>
-                        <Branches id/>
-                    </div>
-                </Show>
-            </article>
-        }
-        .into_any()
-    })
+/// An answer, running or over; nothing where the message is none.
+pub fn answer_turn(store: Store, id: MessageId) -> AnyView {
+    let Some(answer) = store.answer(id) else { return nothing() };
+    let phase = memo({
+        let answer = answer.clone();
+        move || answer.with(|answer| answer.phase)
+    });
+    let foot = {
+        let answer = answer.clone();
+        move || several(vec![status(store, id, &answer).into(), actions(store, id, &answer).into()])
+    };
+    element("article")
+        .class("turn turn-answer")
+        .handle("message-assistant")
+        .bind("data-state", move || phase.get().name())
+        .bind("aria-busy", move || if phase.get().is_over() { "false" } else { "true" })
+        .with("aria-label", store.texts.assistant)
+        .child(body(store, answer))
+        .child(shown_while(move || !phase.get().is_over(), move || progress(store, id, phase).into()))
+        .child(shown_while(move || phase.get().is_over(), foot))
+        .into()
 }
 
 /// The blocks. One that is final is drawn for the last time then, and keeps its nodes.
-#[component]
-fn Body(answer: ArcRwSignal<Answer>) -> impl IntoView {
-    let texts = use_store().texts;
-    let n_blocks = Memo::new({
+fn body(store: Store, answer: ArcRwSignal<Answer>) -> Element {
+    let n_blocks = memo({
         let answer = answer.clone();
-        move |_| answer.with(Answer::n_blocks)
+        move || answer.with(Answer::n_blocks)
     });
-    let draw = move |index: usize| {
-        let answer = answer.clone();
-        move || {
-            if !answer.with_untracked(|answer| answer.is_final(index)) {
-                answer.track();
-            }
-            answer.with_untracked(|answer| answer.block(index).map(|block| markup::block(block, texts)))
-        }
+    let blocks = move || {
+        let item = |index: usize| {
+            let answer = answer.clone();
+            Item::new(index as u128, move || live(move || block(store, &answer, index)))
+        };
+        (0..n_blocks.get()).map(item).collect()
     };
-    view! {
-        <div class="prose" data-testid="message-body">
-            <For each=move || 0..n_blocks.get() key=|index| *index children=draw/>
-        </div>
+    element("div").class("prose").handle("message-body").child(each(blocks))
+}
+
+fn block(store: Store, answer: &ArcRwSignal<Answer>, index: usize) -> AnyView {
+    if !answer.with_untracked(|answer| answer.is_final(index)) {
+        answer.track();
     }
-    .into_any()
+    answer
+        .with_untracked(|answer| answer.block(index).map(|block| markup::block(block, store.texts).into()))
+        .unwrap_or_else(nothing)
+}
+
+fn actions(store: Store, id: MessageId, answer: &ArcRwSignal<Answer>) -> Element {
+    let answer = answer.clone();
+    let has_text = {
+        let answer = answer.clone();
+        move || answer.with(|answer| !answer.text.is_empty())
+    };
+    let copy = move || {
+        let answer = answer.clone();
+        let text = move |_| Some(answer.with_untracked(|answer| answer.text.clone()));
+        copy_button(store.texts, text).handle("copy").into()
+    };
+    element("div")
+        .class("actions")
+        .child(shown_while(has_text, copy))
+        .child(regenerate(store, id))
+        .child(branches(store, id))
 }

@@ -5,14 +5,18 @@
 
 use std::time::Duration;
 
-use leptos::{ev, html, prelude::*};
+use leptos::{ev, html, prelude::*, wasm_bindgen::JsCast};
 
-use super::icon::{Glyph, Icon};
+use super::{
+    button::button,
+    icon::{Icon, live_glyph},
+};
 use crate::{
     app::{
         keys::{self, Composition, KeyPress, Keyboard},
         platform,
-        store::{Draft, Place, Store, use_store},
+        store::{Draft, Place, Store},
+        view::{Element, effect, element, memo, several},
     },
     chat::{
         error::ErrorCode,
@@ -107,7 +111,8 @@ impl Field {
         self.focus();
     }
 
-    fn key_pressed(self, event: &ev::KeyboardEvent) {
+    fn key_pressed(self, event: &ev::Event) {
+        let Some(event) = event.dyn_ref::<ev::KeyboardEvent>() else { return };
         let press = KeyPress {
             key: &event.key(),
             key_code: event.key_code(),
@@ -158,36 +163,35 @@ impl Field {
 
     fn attend(self) {
         let store = self.store;
-        Effect::new(move |begun: Option<bool>| {
-            let is_there = self.node.get().is_some();
-            if is_there && begun != Some(true) {
+        let mut has_begun = false;
+        effect(move || {
+            if self.node.get().is_some() && !has_begun {
+                has_begun = true;
                 untrack(|| self.begin());
             }
-            is_there
         });
-        Effect::new(move |before: Option<Place>| {
+        let mut before = store.place.get_untracked();
+        effect(move || {
             let place = store.place.get();
-            if let Some(before) = before
-                && before != place
-            {
+            if before != place {
                 untrack(|| self.go(before, place));
+                before = place;
             }
-            place
         });
         // Whatever was pressed to ask, one goes on by writing.
-        Effect::new(move |_| {
+        effect(move || {
             let is_asking = store.transcript.with(|transcript| transcript.pending().is_some());
             if is_asking && !platform::is_touch_first() {
                 self.focus();
             }
         });
-        Effect::new(move |_| {
+        effect(move || {
             if let Some(draft) = store.draft.get() {
                 store.draft.set(None);
                 untrack(|| self.take(&draft));
             }
         });
-        Effect::new(move |_| {
+        effect(move || {
             let listener = window_event_listener_untyped("pagehide", move |_| self.keep_draft());
             on_cleanup(move || listener.remove());
         });
@@ -195,9 +199,7 @@ impl Field {
 }
 
 /// The field, who speaks, and the one button.
-#[component]
-pub fn Composer() -> impl IntoView {
-    let store = use_store();
+pub fn composer(store: Store) -> AnyView {
     let texts = &store.texts.composer;
     let field = Field::new(store);
     field.attend();
@@ -205,41 +207,32 @@ pub fn Composer() -> impl IntoView {
         Role::Exec => texts.placeholder_exec,
         Role::System | Role::User | Role::Assistant => texts.placeholder,
     };
-    view! {
-        <div class="composer">
-            <textarea
-                data-testid="composer"
-                rows="1"
-                dir="auto"
-                autocomplete="off"
-                aria-label=texts.label
-                placeholder=placeholder
-                node_ref=field.node
-                on:input=move |_| field.typed()
-                on:keydown=move |event| field.key_pressed(&event)
-                on:compositionstart=move |_| field.composition.set_value(Composition::Composing)
-                on:compositionend=move |_| field.composition_ended()
-            ></textarea>
-            <div class="composer-row">
-                <RoleSelector/>
-                <ActionButton field/>
-            </div>
-        </div>
-        <p class="caution">{texts.caution}</p>
-    }
-    .into_any()
+    let text = element("textarea")
+        .handle("composer")
+        .with("rows", "1")
+        .with("dir", "auto")
+        .with("autocomplete", "off")
+        .with("aria-label", texts.label)
+        .bind("placeholder", placeholder)
+        .node(field.node)
+        .on("input", move |_| field.typed())
+        .on("keydown", move |event| field.key_pressed(&event))
+        .on("compositionstart", move |_| field.composition.set_value(Composition::Composing))
+        .on("compositionend", move |_| field.composition_ended());
+    let row = element("div").class("composer-row").child(role_selector(store)).child(action_button(field));
+    several(vec![
+        element("div").class("composer").child(text).child(row).into(),
+        element("p").class("caution").text(texts.caution).into(),
+    ])
 }
 
 /// Sends, or stops what is running. One button, so that the focus stays where it is.
-#[component]
-fn ActionButton(field: Field) -> impl IntoView {
+fn action_button(field: Field) -> Element {
     let store = field.store;
     let texts = &store.texts.composer;
-    let is_answering = Memo::new(move |_| {
-        store.running().is_some() || store.transcript.with(|transcript| transcript.pending().is_some())
-    });
+    let is_answering =
+        memo(move || store.running().is_some() || store.transcript.with(|transcript| transcript.pending().is_some()));
     let label = move || if is_answering.get() { texts.stop } else { texts.send };
-    let icon = Signal::derive(move || if is_answering.get() { Icon::Square } else { Icon::ArrowUp });
     let press = move |_| {
         if is_answering.get_untracked() {
             store.stop();
@@ -247,31 +240,22 @@ fn ActionButton(field: Field) -> impl IntoView {
             field.send();
         }
     };
-    view! {
-        <button
-            type="button"
-            class="act"
-            data-testid=move || if is_answering.get() { "stop" } else { "send" }
-            title=label
-            aria-label=label
-            disabled=move || !is_answering.get() && field.is_empty.get()
-            // The field keeps the focus, and a phone its keyboard.
-            on:mousedown=|event| event.prevent_default()
-            on:click=press
-        >
-            <Glyph icon/>
-        </button>
-    }
-    .into_any()
+    button()
+        .class("act")
+        .bind("data-testid", move || if is_answering.get() { "stop" } else { "send" })
+        .bind("title", label)
+        .bind("aria-label", label)
+        .bind("disabled", move || !is_answering.get() && field.is_empty.get())
+        // The field keeps the focus, and a phone its keyboard.
+        .on("mousedown", |event| event.prevent_default())
+        .on("click", press)
+        .child(live_glyph(move || if is_answering.get() { Icon::Square } else { Icon::ArrowUp }))
 }
 
 /// Who speaks: a selector instead of a second field, so that nothing typed is ever left out.
-#[component]
-fn RoleSelector() -> impl IntoView {
-    let store = use_store();
+fn role_selector(store: Store) -> Element {
     let texts = &store.texts.composer;
-    let is_off = Memo::new(move |_| !store.supports(Role::Exec));
-    let reason = move || (is_off.get() && store.model().is_some()).then_some(texts.role_unsupported);
+    let is_off = memo(move || !store.supports(Role::Exec));
     let name = move || match store.role.get() {
         Role::Exec => "exec",
         Role::System | Role::User | Role::Assistant => "user",
@@ -280,14 +264,16 @@ fn RoleSelector() -> impl IntoView {
         let role = if event_target_value(&event) == "exec" { Role::Exec } else { Role::User };
         store.role.set(role);
     };
-    view! {
-        <label class="role" title=reason>
-            <span class="visually-hidden">{texts.role}</span>
-            <select data-testid="role" disabled=move || is_off.get() prop:value=name on:change=choose>
-                <option value="user">{texts.role_user}</option>
-                <option value="exec">{texts.role_exec}</option>
-            </select>
-        </label>
-    }
-    .into_any()
+    let option = |value: &'static str, name: &'static str| element("option").with("value", value).text(name);
+    let selector = element("select")
+        .handle("role")
+        .bind("disabled", move || is_off.get())
+        .value(name)
+        .on("change", choose)
+        .children([option("user", texts.role_user), option("exec", texts.role_exec)]);
+    element("label")
+        .class("role")
+        .bind("title", move || (is_off.get() && store.model().is_some()).then_some(texts.role_unsupported))
+        .child(element("span").class("visually-hidden").text(texts.role))
+        .child(selector)
 }

@@ -2,16 +2,22 @@
 
 use leptos::prelude::*;
 
-use super::icon::{Glyph, Icon};
+use super::{
+    button::button,
+    icon::{Icon, glyph},
+};
 use crate::{
-    app::{format, i18n::EngineTexts, store::use_store},
+    app::{
+        format,
+        i18n::EngineTexts,
+        store::Store,
+        view::{Element, element, live},
+    },
     chat::info::{EngineStatus, ModelInfo, PromptFormat},
 };
 
 /// The model's name, and everything about it one press away.
-#[component]
-pub fn EngineInfo() -> impl IntoView {
-    let store = use_store();
+pub fn engine_info(store: Store) -> Element {
     let texts = &store.texts.engine;
     let state = move || {
         store.engine.with(|engine| match engine {
@@ -27,36 +33,33 @@ pub fn EngineInfo() -> impl IntoView {
             EngineStatus::Unavailable { .. } => texts.unavailable.to_owned(),
         })
     };
-    view! {
-        <div class="engine" data-testid="engine-info" data-engine=state>
-            <button type="button" class="quiet engine-name" popovertarget="engine-details" title=texts.title>
-                <Glyph icon=Icon::Chip/>
-                <span>{name}</span>
-            </button>
-            <div class="popover engine-details" id="engine-details" popover="auto">
-                <h2>{texts.title}</h2>
-                {move || store.engine.with(|engine| details(engine, texts))}
-            </div>
-        </div>
-    }
-    .into_any()
+    let opener = button()
+        .class("quiet engine-name")
+        .with("popovertarget", "engine-details")
+        .with("title", texts.title)
+        .child(glyph(Icon::Chip))
+        .child(element("span").live_text(name));
+    let popover = element("div")
+        .class("popover engine-details")
+        .with("id", "engine-details")
+        .with("popover", "auto")
+        .child(element("h2").text(texts.title))
+        .child(live(move || store.engine.with(|engine| details(engine, texts).into())));
+    element("div").class("engine").handle("engine-info").bind("data-engine", state).child(opener).child(popover)
 }
 
-fn details(engine: &EngineStatus, texts: &'static EngineTexts) -> AnyView {
+fn details(engine: &EngineStatus, texts: &'static EngineTexts) -> Element {
     match engine {
-        EngineStatus::Loading => view! { <p>{texts.loading} " " {texts.loading_hint}</p> }.into_any(),
-        EngineStatus::Unavailable { message } => view! { <p>{message.clone()}</p> }.into_any(),
+        EngineStatus::Loading => element("p").text(format!("{} {}", texts.loading, texts.loading_hint)),
+        EngineStatus::Unavailable { message } => element("p").text(message.as_str()),
         EngineStatus::Ready { model, running, waiting } => {
             let load = (texts.load, (texts.running_waiting)(*running, *waiting));
             let rows = rows(model, texts).into_iter().chain([load]);
-            view! {
-                <dl>
-                    {rows
-                        .map(|(term, value)| view! { <div><dt>{term}</dt><dd>{value}</dd></div> })
-                        .collect_view()}
-                </dl>
-            }
-            .into_any()
+            element("dl").children(
+                rows.map(|(term, value)| {
+                    element("div").child(element("dt").text(term)).child(element("dd").text(value))
+                }),
+            )
         }
     }
 }

@@ -3,93 +3,81 @@
 use leptos::prelude::*;
 
 use super::{
-    engine::EngineInfo,
-    icon::{Glyph, Icon},
+    button::{button, quiet_button},
+    engine::engine_info,
+    icon::{Icon, glyph, live_glyph},
 };
 use crate::{
     app::{
         platform,
         preferences::{LANGUAGE_COOKIE, THEME_COOKIE, Theme},
-        store::use_store,
+        store::Store,
+        view::{Element, element, memo, several, shown_while},
     },
     chat::{info::EngineStatus, settings::Settings},
 };
 
 /// The bar at the top, with the mini model's banner under it.
-#[component]
-pub fn Header() -> impl IntoView {
-    let store = use_store();
+pub fn header(store: Store) -> AnyView {
     let texts = store.texts;
-    let is_mini = Memo::new(move |_| {
-        store.engine.with(|engine| matches!(engine, EngineStatus::Ready { model, .. } if model.is_mini))
-    });
-    let is_changed = Memo::new(move |_| store.settings.get() != Settings::default());
-    let settings_label = move || match is_changed.get() {
-        true => format!("{} ({})", texts.settings.title, texts.settings.changed),
-        false => texts.settings.title.to_owned(),
+    let is_mini =
+        move || store.engine.with(|engine| matches!(engine, EngineStatus::Ready { model, .. } if model.is_mini));
+    let new_chat = element("a")
+        .class("quiet new-chat")
+        .with("href", "/")
+        .handle("new-chat")
+        .with("title", texts.new_chat)
+        .child(glyph(Icon::Plus))
+        .child(element("span").text(texts.new_chat));
+    let end = element("div").class("top-end").child(engine_info(store)).children([
+        language_button(store),
+        theme_button(store),
+        settings_button(store),
+    ]);
+    let title = element("h1").text(store.title.get_value());
+    let banner =
+        move || element("p").class("mini-banner").handle("mini-model-banner").text(texts.start.mini_banner).into();
+    several(vec![element("header").class("top").children([new_chat, title, end]).into(), shown_while(is_mini, banner)])
+}
+
+fn settings_button(store: Store) -> Element {
+    let texts = &store.texts.settings;
+    let is_changed = memo(move || store.settings.get() != Settings::default());
+    let label = move || {
+        if is_changed.get() { format!("{} ({})", texts.title, texts.changed) } else { texts.title.to_owned() }
     };
-    view! {
-        <header class="top">
-            <a class="quiet new-chat" href="/" data-testid="new-chat" title=texts.new_chat>
-                <Glyph icon=Icon::Plus/>
-                <span>{texts.new_chat}</span>
-            </a>
-            <h1>{store.title.get_value()}</h1>
-            <div class="top-end">
-                <EngineInfo/>
-                <LanguageButton/>
-                <ThemeButton/>
-                <button
-                    type="button"
-                    class="quiet"
-                    data-testid="settings"
-                    popovertarget="settings"
-                    data-changed=move || is_changed.get().then_some("true")
-                    title=settings_label
-                    aria-label=settings_label
-                >
-                    <Glyph icon=Icon::Sliders/>
-                </button>
-            </div>
-        </header>
-        <Show when=move || is_mini.get()>
-            <p class="mini-banner" data-testid="mini-model-banner">{texts.start.mini_banner}</p>
-        </Show>
-    }
-    .into_any()
+    quiet_button()
+        .handle("settings")
+        .with("popovertarget", "settings")
+        .bind("data-changed", move || is_changed.get().then_some("true"))
+        .bind("title", label)
+        .bind("aria-label", label)
+        .child(glyph(Icon::Sliders))
 }
 
 /// The other language. The document is loaded again in it: what is running goes on, and what was typed is kept.
-#[component]
-fn LanguageButton() -> impl IntoView {
-    let texts = use_store().texts;
+fn language_button(store: Store) -> Element {
+    let other = store.texts.language.other().tag();
     let change = move |_| {
-        platform::set_cookie(LANGUAGE_COOKIE, texts.language.other().tag());
+        platform::set_cookie(LANGUAGE_COOKIE, other);
         platform::reload();
     };
-    view! {
-        <button
-            type="button"
-            class="quiet language"
-            data-testid="language"
-            lang=texts.language.other().tag()
-            on:click=change
-        >
-            {texts.other_language}
-        </button>
-    }
-    .into_any()
+    button()
+        .class("quiet language")
+        .handle("language")
+        .with("lang", other)
+        .on("click", change)
+        .text(store.texts.other_language)
 }
 
-#[component]
-fn ThemeButton() -> impl IntoView {
-    let texts = use_store().texts;
+fn theme_button(store: Store) -> Element {
+    let texts = store.texts;
     let theme = RwSignal::new(platform::preferences().theme);
-    let icon = Signal::derive(move || match theme.get() {
+    let icon = move || match theme.get() {
         Theme::System => Icon::Screen,
         Theme::Light => Icon::Sun,
         Theme::Dark => Icon::Moon,
-    });
+    };
     let label = move || {
         let name = match theme.get() {
             Theme::System => texts.theme_system,
@@ -99,23 +87,16 @@ fn ThemeButton() -> impl IntoView {
         format!("{}: {name}", texts.theme)
     };
     let change = move |_| {
-        theme.update(|theme| *theme = theme.next());
-        let theme = theme.get_untracked();
-        platform::show_theme(theme);
-        platform::set_cookie(THEME_COOKIE, theme.name());
+        let next = theme.get_untracked().next();
+        theme.set(next);
+        platform::show_theme(next);
+        platform::set_cookie(THEME_COOKIE, next.name());
     };
-    view! {
-        <button
-            type="button"
-            class="quiet"
-            data-testid="theme"
-            data-theme-name=move || theme.get().name()
-            title=label
-            aria-label=label
-            on:click=change
-        >
-            <Glyph icon/>
-        </button>
-    }
-    .into_any()
+    quiet_button()
+        .handle("theme")
+        .bind("data-theme-name", move || theme.get().name())
+        .bind("title", label)
+        .bind("aria-label", label)
+        .on("click", change)
+        .child(live_glyph(icon))
 }

@@ -1,6 +1,6 @@
 //! Line icons, drawn here: one path each on a grid of 24.
 
-use leptos::prelude::*;
+use crate::app::view::{Element, element};
 
 /// Which icon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,16 +65,15 @@ impl Icon {
 }
 
 /// An icon; it has no name of its own, the button around it does.
-#[component]
-pub fn Glyph(
-    /// Which one.
-    #[prop(into)]
-    icon: Signal<Icon>,
-) -> impl IntoView {
-    view! {
-        <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
-            <path d=move || icon.get().path()></path>
-        </svg>
-    }
-    .into_any()
+pub fn glyph(icon: Icon) -> Element {
+    drawing(element("path").with("d", icon.path()))
+}
+
+/// An icon that changes.
+pub fn live_glyph(mut icon: impl FnMut() -> Icon + Send + 'static) -> Element {
+    drawing(element("path").bind("d", move || icon().path()))
+}
+
+fn drawing(path: Element) -> Element {
+    element("svg").class("icon").with("viewBox", "0 0 24 24").with("aria-hidden", "true").child(path)
 }

@@ -2,186 +2,113 @@
 //!
 //! Every string of the model ends up in a text node or in a checked link target; nothing is parsed here.
 
-use leptos::{attr::custom::custom_attribute, ev, prelude::*, task::spawn_local, web_sys::Element};
+use leptos::{ev, prelude::*, web_sys};
 
-use super::icon::{Glyph, Icon};
+use super::button::copy_button;
 use crate::{
-    app::{i18n::Texts, platform},
+    app::{
+        i18n::Texts,
+        platform,
+        view::{Element, element},
+    },
     chat::markup::{Alignment, Block, Inline, ListItem},
 };
 
 /// One block.
-pub fn block(block: &Block, texts: &'static Texts) -> AnyView {
+pub fn block(block: &Block, texts: &'static Texts) -> Element {
     match block {
-        Block::Paragraph { inlines: content } => view! { <p dir="auto">{inlines(content)}</p> }.into_any(),
-        Block::Heading { level, inlines: content } => {
+        Block::Paragraph { inlines: content } => prose("p", content),
+        Block::Heading { level, inlines: content } => prose("div", content)
+            .class("heading")
+            .with("role", "heading")
+            .with("data-level", level.to_string())
             // The page has the first level.
-            let outline = custom_attribute("aria-level", (level + 1).to_string());
-            view! {
-                <div class="heading" data-level=level.to_string() role="heading" dir="auto" {..outline}>
-                    {inlines(content)}
-                </div>
-            }
-            .into_any()
-        }
-        Block::Code { language, code } => {
-            view! { <CodeBlock language=language.clone() code=code.clone() texts/> }.into_any()
-        }
-        Block::Quote { blocks } => {
-            view! { <blockquote>{blocks.iter().map(|inner| self::block(inner, texts)).collect_view()}</blockquote> }
-                .into_any()
-        }
+            .with("aria-level", (level + 1).to_string()),
+        Block::Code { language, code } => code_block(language, code, texts),
+        Block::Quote { blocks } => element("blockquote").children(blocks.iter().map(|inner| self::block(inner, texts))),
         Block::List { start, items } => list(*start, items, texts),
         Block::Table { alignments, header, rows } => table(alignments, header, rows),
-        Block::Math { source } => view! { <div class="math math-block" dir="ltr">{source.clone()}</div> }.into_any(),
-        Block::Rule => view! { <hr/> }.into_any(),
+        Block::Math { source } => element("div").class("math math-block").with("dir", "ltr").text(source.as_str()),
+        Block::Rule => element("hr"),
     }
 }
 
-fn list(start: Option<u32>, items: &[ListItem], texts: &'static Texts) -> AnyView {
-    let items = items.iter().map(|item| list_item(item, texts)).collect_view();
-    match start {
-        Some(start) => view! { <ol start=start.to_string() dir="auto">{items}</ol> }.into_any(),
-        None => view! { <ul dir="auto">{items}</ul> }.into_any(),
-    }
+fn list(start: Option<u32>, items: &[ListItem], texts: &'static Texts) -> Element {
+    let list = match start {
+        Some(start) => element("ol").with("start", start.to_string()),
+        None => element("ul"),
+    };
+    list.with("dir", "auto").children(items.iter().map(|item| list_item(item, texts)))
 }
 
-fn list_item(item: &ListItem, texts: &'static Texts) -> impl IntoView + use<> {
-    let tick = item.checked.map(|checked| view! { <input type="checkbox" disabled checked=checked/> });
-    let content = item.blocks.iter().map(|inner| block(inner, texts)).collect_view();
-    view! { <li class:task=item.checked.is_some()>{tick} {content}</li> }
+fn list_item(item: &ListItem, texts: &'static Texts) -> Element {
+    let tick = item
+        .checked
+        .map(|is_done| element("input").with("type", "checkbox").with("disabled", true).with("checked", is_done));
+    element("li")
+        .with("class", item.checked.map(|_| "task"))
+        .children(tick)
+        .children(item.blocks.iter().map(|inner| block(inner, texts)))
 }
 
-fn table(alignments: &[Alignment], header: &[Vec<Inline>], rows: &[Vec<Vec<Inline>>]) -> AnyView {
-    let align = |column: usize| match alignments.get(column) {
+fn table(alignments: &[Alignment], header: &[Vec<Inline>], rows: &[Vec<Vec<Inline>>]) -> Element {
+    let cell = |tag: &'static str, column: usize, content: &[Inline]| {
+        prose(tag, content).with("data-align", align(alignments.get(column)))
+    };
+    let head = header.iter().enumerate().map(|(column, content)| cell("th", column, content).with("scope", "col"));
+    let body = rows
+        .iter()
+        .map(|row| element("tr").children(row.iter().enumerate().map(|(column, content)| cell("td", column, content))));
+    let table = element("table")
+        .child(element("thead").child(element("tr").children(head)))
+        .child(element("tbody").children(body));
+    element("div").class("table").with("tabindex", "0").child(table)
+}
+
+fn align(alignment: Option<&Alignment>) -> Option<&'static str> {
+    match alignment {
         None | Some(Alignment::None) => None,
         Some(Alignment::Left) => Some("left"),
         Some(Alignment::Center) => Some("center"),
         Some(Alignment::Right) => Some("right"),
-    };
-    let head = header.iter().enumerate().map(|(column, cell)| {
-        view! { <th scope="col" data-align=align(column) dir="auto">{inlines(cell)}</th> }
-    });
-    let body = rows.iter().map(|row| {
-        let cells = row.iter().enumerate().map(|(column, cell)| {
-            view! { <td data-align=align(column) dir="auto">{inlines(cell)}</td> }
-        });
-        view! { <tr>{cells.collect_view()}</tr> }
-    });
-    view! {
-        <div class="table" tabindex="0">
-            <table>
-                <thead>
-                    <tr>{head.collect_view()}</tr>
-                </thead>
-                <tbody>{body.collect_view()}</tbody>
-            </table>
-        </div>
     }
-    .into_any()
 }
 
-fn inlines(content: &[Inline]) -> Vec<AnyView> {
-    content.iter().map(inline).collect()
+/// An element of running text, in the direction that the text says.
+fn prose(tag: &'static str, content: &[Inline]) -> Element {
+    element(tag).with("dir", "auto").children(content.iter().map(inline))
 }
 
 fn inline(content: &Inline) -> AnyView {
-    match content {
-        Inline::Text { text } => text.clone().into_any(),
-        Inline::Code { code } => view! { <code dir="ltr">{code.clone()}</code> }.into_any(),
-        Inline::Strong { inlines: inner } => view! { <strong>{inlines(inner)}</strong> }.into_any(),
-        Inline::Emphasis { inlines: inner } => view! { <em>{inlines(inner)}</em> }.into_any(),
-        Inline::Strikethrough { inlines: inner } => view! { <del>{inlines(inner)}</del> }.into_any(),
-        Inline::Link { target, inlines: inner } => view! {
-            <a href=target.as_str().to_owned() target="_blank" rel="noopener noreferrer nofollow">
-                {inlines(inner)}
-            </a>
-        }
-        .into_any(),
-        Inline::Math { source } => view! { <span class="math" dir="ltr">{source.clone()}</span> }.into_any(),
+    let styled = |tag: &'static str, inner: &[Inline]| element(tag).children(inner.iter().map(inline));
+    let element = match content {
+        Inline::Text { text } => return text.clone().into_any(),
+        Inline::Code { code } => element("code").with("dir", "ltr").text(code.as_str()),
+        Inline::Strong { inlines } => styled("strong", inlines),
+        Inline::Emphasis { inlines } => styled("em", inlines),
+        Inline::Strikethrough { inlines } => styled("del", inlines),
+        Inline::Link { target, inlines } => styled("a", inlines)
+            .with("href", target.as_str().to_owned())
+            .with("target", "_blank")
+            .with("rel", "noopener noreferrer nofollow"),
+        Inline::Math { source } => element("span").class("math").with("dir", "ltr").text(source.as_str()),
         // Models break lines where they mean a break, as in verse; and between two Chinese characters a space would be
         // wrong anyway.
-        Inline::SoftBreak | Inline::LineBreak => view! { <br/> }.into_any(),
-    }
-}
-
-#[component]
-fn CodeBlock(language: String, code: String, texts: &'static Texts) -> impl IntoView {
-    let label = if language.is_empty() { "text".to_owned() } else { language };
-    view! {
-        <figure class="code">
-            <figcaption>
-                <span>{label.clone()}</span>
-                <CopyCode texts/>
-            </figcaption>
-            <pre dir="ltr" tabindex="0" aria-label=label>
-                <code>{code}</code>
-            </pre>
-        </figure>
-    }
-    .into_any()
-}
-
-/// Copies the code of the block it stands in, as it is at that moment.
-#[component]
-fn CopyCode(texts: &'static Texts) -> impl IntoView {
-    let outcome = RwSignal::new(None);
-    let copy = move |event: ev::MouseEvent| {
-        let button: Element = event_target(&event);
-        if let Some(code) = platform::code_beside(&button) {
-            spawn_local(async move { outcome.set(Some(platform::copy(code).await)) });
-        }
+        Inline::SoftBreak | Inline::LineBreak => element("br"),
     };
-    view! { <CopyButton outcome texts on_click=copy test_id="copy-code"/> }.into_any()
+    element.into()
 }
 
-/// A button that says whether copying worked, for a while.
-#[component]
-pub fn CopyButton<F>(
-    /// Whether the last copying worked; empty before, and after a while.
-    outcome: RwSignal<Option<bool>>,
-    /// The interface's words.
-    texts: &'static Texts,
-    /// Copies.
-    on_click: F,
-    /// Its handle.
-    test_id: &'static str,
-) -> impl IntoView
-where
-    F: Fn(ev::MouseEvent) + 'static,
-{
-    Effect::new(move |_| {
-        if outcome.get().is_some() {
-            set_timeout(
-                move || {
-                    let _ = outcome.try_set(None);
-                },
-                std::time::Duration::from_secs(2),
-            );
-        }
-    });
-    let icon = Signal::derive(move || match outcome.get() {
-        None => Icon::Copy,
-        Some(true) => Icon::Check,
-        Some(false) => Icon::Cross,
-    });
-    let label = move || match outcome.get() {
-        None => texts.answer.copy,
-        Some(true) => texts.answer.copied,
-        Some(false) => texts.answer.copy_failed,
-    };
-    view! {
-        <button
-            type="button"
-            class="quiet"
-            data-testid=test_id
-            title=label
-            aria-label=label
-            data-outcome=move || outcome.get().map(|worked| if worked { "worked" } else { "failed" })
-            on:click=on_click
-        >
-            <Glyph icon/>
-        </button>
-    }
-    .into_any()
+fn code_block(language: &str, code: &str, texts: &'static Texts) -> Element {
+    let label = if language.is_empty() { "text" } else { language };
+    // As it is when the button is pressed: it may have grown.
+    let text = |event: ev::Event| platform::code_beside(&event_target::<web_sys::Element>(&event));
+    let caption =
+        element("figcaption").child(element("span").text(label)).child(copy_button(texts, text).handle("copy-code"));
+    let code = element("pre")
+        .with("dir", "ltr")
+        .with("tabindex", "0")
+        .with("aria-label", label.to_owned())
+        .child(element("code").text(code));
+    element("figure").class("code").child(caption).child(code)
 }

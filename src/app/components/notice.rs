@@ -2,70 +2,62 @@
 
 use leptos::prelude::*;
 
-use super::icon::{Glyph, Icon};
-use crate::app::store::{Draft, Notice, use_store};
+use super::{
+    button::{icon_button, quiet_button},
+    icon::{Icon, glyph},
+};
+use crate::app::{
+    store::{Draft, Notice, Store},
+    view::{Element, element, several, shown_while},
+};
 
 /// The notice above the composer, and a message that waits.
-#[component]
-pub fn Notices() -> impl IntoView {
-    let store = use_store();
-    let texts = store.texts;
-    let words = move || {
-        store.notice.get().map(|notice| match notice {
-            Notice::Error(text) => text,
-            Notice::Reconnecting => texts.reconnecting.to_owned(),
-        })
+pub fn notices(store: Store) -> AnyView {
+    let notice = shown_while(move || store.notice.with(Option::is_some), move || notice(store).into());
+    let held = shown_while(move || store.held.with(Option::is_some), move || held(store).into());
+    several(vec![element("div").class("notices").with("role", "alert").child(notice).into(), held])
+}
+
+fn notice(store: Store) -> Element {
+    let words = move || match store.notice.get() {
+        Some(Notice::Error(text)) => text,
+        Some(Notice::Reconnecting) => store.texts.reconnecting.to_owned(),
+        None => String::new(),
     };
     let kind = move || match store.notice.get() {
         Some(Notice::Error(_)) => "error",
         Some(Notice::Reconnecting) | None => "info",
     };
+    let close = icon_button(store.texts.close).on("click", move |_| store.notice.set(None)).child(glyph(Icon::Cross));
+    element("div")
+        .class("notice")
+        .handle("notice")
+        .bind("data-kind", kind)
+        .child(element("p").live_text(words))
+        .child(close)
+}
+
+fn held(store: Store) -> Element {
+    let texts = &store.texts.composer;
     let take_back = move |_| {
         if let Some(held) = store.held.get_untracked() {
             store.held.set(None);
             store.draft.set(Some(Draft::PutBack(held.text.into())));
         }
     };
-    view! {
-        <div class="notices" role="alert">
-            <Show when=move || store.notice.with(Option::is_some)>
-                <div class="notice" data-testid="notice" data-kind=kind>
-                    <p>{words}</p>
-                    <button
-                        type="button"
-                        class="quiet"
-                        title=texts.close
-                        aria-label=texts.close
-                        on:click=move |_| store.notice.set(None)
-                    >
-                        <Glyph icon=Icon::Cross/>
-                    </button>
-                </div>
-            </Show>
-        </div>
-        <Show when=move || store.held.with(Option::is_some)>
-            <div class="held">
-                <span class="held-label">{texts.composer.held}</span>
-                <span class="held-text" dir="auto">
-                    {move || store.held.get().map(|held| String::from(held.text))}
-                </span>
-                <button type="button" class="quiet" on:click=take_back>
-                    {texts.composer.held_cancel}
-                </button>
-            </div>
-        </Show>
-    }
-    .into_any()
+    let text = move || store.held.get().map(|held| String::from(held.text)).unwrap_or_default();
+    element("div").class("held").children([
+        element("span").class("held-label").text(texts.held),
+        element("span").class("held-text").with("dir", "auto").live_text(text),
+        quiet_button().on("click", take_back).text(texts.held_cancel),
+    ])
 }
 
 /// The one live region.
-#[component]
-pub fn Announcer() -> impl IntoView {
-    let store = use_store();
-    view! {
-        <p class="visually-hidden" role="status" aria-live="polite">
-            {move || store.announcement.get()}
-        </p>
-    }
-    .into_any()
+pub fn announcer(store: Store) -> Element {
+    element("p")
+        .class("visually-hidden")
+        .with("role", "status")
+        .with("aria-live", "polite")
+        .live_text(move || store.announcement.get())
 }

@@ -2,60 +2,38 @@
 
 use leptos::prelude::*;
 
-use super::actions::{Branches, CopyMessage};
+use super::{actions::branches, button::copy_button};
 use crate::{
-    app::store::use_store,
+    app::{
+        i18n::Texts,
+        store::Store,
+        view::{Element, element},
+    },
     chat::{ids::MessageId, message::Role},
 };
 
 /// A message that is on the server.
-#[component]
-pub fn Said(
-    /// Which one.
-    id: MessageId,
-    /// Who says it.
-    role: Role,
-) -> impl IntoView {
-    let store = use_store();
+pub fn said(store: Store, id: MessageId, role: Role) -> Element {
     let text = store
         .transcript
         .with_untracked(|transcript| transcript.message(id).map(|message| message.text.clone()))
         .unwrap_or_default();
-    let to_copy = text.clone();
-    view! {
-        <Bubble role text>
-            <div class="actions">
-                <CopyMessage text=move || to_copy.clone()/>
-                <Branches id/>
-            </div>
-        </Bubble>
-    }
-    .into_any()
+    let bubble = bubble(store.texts, role, text.clone());
+    let copy = copy_button(store.texts, move |_| Some(text.clone())).handle("copy");
+    bubble.child(element("div").class("actions").child(copy).child(branches(store, id)))
 }
 
 /// The bubble alone.
-#[component]
-pub fn Bubble(
-    /// Who says it.
-    role: Role,
-    /// What is said.
-    text: String,
-    /// What stands under it.
-    children: Children,
-) -> impl IntoView {
-    let texts = use_store().texts;
+pub fn bubble(texts: &'static Texts, role: Role, text: String) -> Element {
     let (name, label) = match role {
         Role::Exec => ("exec", texts.exec),
         Role::System | Role::User | Role::Assistant => ("user", texts.you),
     };
-    view! {
-        <article class="turn turn-said" data-testid="message-user" data-role=name aria-label=label>
-            {(role == Role::Exec).then(|| view! { <p class="said-label">{label}</p> })}
-            <div class="bubble" data-testid="message-body" dir="auto">
-                {text}
-            </div>
-            {children()}
-        </article>
-    }
-    .into_any()
+    element("article")
+        .class("turn turn-said")
+        .handle("message-user")
+        .with("data-role", name)
+        .with("aria-label", label)
+        .children((role == Role::Exec).then(|| element("p").class("said-label").text(label)))
+        .child(element("div").class("bubble").handle("message-body").with("dir", "auto").text(text))
 }

@@ -2,9 +2,16 @@
 
 use leptos::prelude::*;
 
-use super::icon::{Glyph, Icon};
+use super::{
+    button::icon_button,
+    icon::{Icon, glyph},
+};
 use crate::{
-    app::{i18n::SettingText, store::use_store},
+    app::{
+        i18n::SettingText,
+        store::Store,
+        view::{Element, element, shown_while},
+    },
     chat::settings::{MAX_SEED, Sampling, Settings},
 };
 
@@ -37,15 +44,7 @@ impl Dial {
 }
 
 /// A setting that is a number.
-#[component]
-pub fn DialSetting(
-    /// Which one.
-    #[prop(into)]
-    dial: Signal<Dial>,
-    /// Its words.
-    text: &'static SettingText,
-) -> impl IntoView {
-    let store = use_store();
+pub fn dial_setting(store: Store, dial: Signal<Dial>, text: &'static SettingText) -> Element {
     let texts = &store.texts.settings;
     let default = move || (dial.get().default)(&store.model().map(|model| model.defaults).unwrap_or_default());
     let value = move || store.settings.with(dial.get().get);
@@ -65,116 +64,121 @@ pub fn DialSetting(
         None => rejected.set(Some(raw)),
     };
     let number = move || value().unwrap_or_else(default).to_string();
-    let shown = move || rejected.get().unwrap_or_else(number);
     let is_invalid = move || rejected.with(|raw| raw.as_ref().is_some_and(|raw| dial.get().parse(raw).is_none()));
-    let name = dial.get_untracked().name;
-    let id = format!("setting-{name}");
+    let id = format!("setting-{}", dial.get_untracked().name);
     let marks = format!("{id}-default");
+    let slider = element("input")
+        .with("type", "range")
+        .with("aria-label", text.name)
+        .with("list", marks.clone())
+        .bind("min", move || dial.get().min.to_string())
+        .bind("max", move || dial.get().max.to_string())
+        .bind("step", move || dial.get().step.to_string())
+        .value(number)
+        .on("input", move |event| change(dial.get_untracked().parse(&event_target_value(&event))));
+    let marks =
+        element("datalist").with("id", marks).child(element("option").bind("value", move || default().to_string()));
+    let field = text_field("decimal", id.clone(), is_invalid)
+        .bind("value", number)
+        .value(move || rejected.get().unwrap_or_else(number))
+        .on("input", move |event| typed(event_target_value(&event)))
+        .on("change", move |_| {
+            if !untrack(is_invalid) {
+                rejected.set(None);
+            }
+        });
     let range = move || (texts.out_of_range)(&dial.get().min.to_string(), &dial.get().max.to_string());
-    view! {
-        <div class="setting">
-            <div class="setting-head">
-                <label for=id.clone()>{text.name}</label>
-                <span class="setting-default">{move || (texts.default)(&default().to_string())}</span>
-                <ResetButton is_shown=Signal::derive(move || value().is_some()) reset=move || change(None)/>
-            </div>
-            <div class="setting-body">
-                <input
-                    type="range"
-                    aria-label=text.name
-                    list=marks.clone()
-                    min=move || dial.get().min.to_string()
-                    max=move || dial.get().max.to_string()
-                    step=move || dial.get().step.to_string()
-                    prop:value=number
-                    on:input=move |event| change(dial.get_untracked().parse(&event_target_value(&event)))
-                />
-                <datalist id=marks><option value=move || default().to_string()></option></datalist>
-                <input
-                    type="text"
-                    inputmode="decimal"
-                    autocomplete="off"
-                    id=id.clone()
-                    data-testid=id
-                    aria-invalid=move || if is_invalid() { "true" } else { "false" }
-                    value=number
-                    prop:value=shown
-                    on:input=move |event| typed(event_target_value(&event))
-                    on:change=move |_| if !untrack(is_invalid) { rejected.set(None) }
-                />
-            </div>
-            <p class="setting-help">{text.help}</p>
-            <Show when=is_invalid>
-                <p class="setting-error" role="alert">{range}</p>
-            </Show>
-        </div>
-    }
-    .into_any()
+    let default_text =
+        element("span").class("setting-default").live_text(move || (texts.default)(&default().to_string()));
+    setting(
+        text,
+        Parts {
+            label: element("label").with("for", id),
+            default: default_text,
+            reset: reset_button(store, move || value().is_some(), move || change(None)),
+            body: element("div").class("setting-body").children([slider, marks, field]),
+            error: shown_while(is_invalid, move || error_line(range()).into()),
+        },
+    )
 }
 
 /// The seed: a whole number, or empty for a fresh one each time.
-#[component]
-pub fn SeedSetting() -> impl IntoView {
-    let store = use_store();
+pub fn seed_setting(store: Store) -> Element {
     let texts = &store.texts.settings;
     let rejected = RwSignal::new(None::<String>);
     let seed = move || store.settings.with(|settings| settings.seed);
+    let change = move |seed: Option<u64>| {
+        rejected.set(None);
+        store.settings.update(|settings| settings.seed = seed);
+    };
     let typed = move |raw: String| {
         let text = raw.trim();
         let parsed = text.parse::<u64>().ok().filter(|seed| *seed <= MAX_SEED);
         if parsed.is_some() || text.is_empty() {
-            rejected.set(None);
-            store.settings.update(|settings| settings.seed = parsed);
+            change(parsed);
         } else {
             rejected.set(Some(raw));
         }
     };
+    let is_invalid = move || rejected.with(Option::is_some);
     let number = move || seed().map(|seed| seed.to_string()).unwrap_or_default();
-    let reset = move || {
-        rejected.set(None);
-        store.settings.update(|settings| settings.seed = None);
-    };
-    view! {
-        <div class="setting">
-            <div class="setting-head">
-                <label for="setting-seed">{texts.seed.name}</label>
-                <span class="setting-default">{(texts.default)(texts.seed_random)}</span>
-                <ResetButton is_shown=Signal::derive(move || seed().is_some()) reset/>
-            </div>
-            <input
-                type="text"
-                inputmode="numeric"
-                autocomplete="off"
-                id="setting-seed"
-                data-testid="setting-seed"
-                placeholder=texts.seed_random
-                aria-invalid=move || if rejected.get().is_some() { "true" } else { "false" }
-                prop:value=move || rejected.get().unwrap_or_else(number)
-                on:input=move |event| typed(event_target_value(&event))
-            />
-            <p class="setting-help">{texts.seed.help}</p>
-            <Show when=move || rejected.get().is_some()>
-                <p class="setting-error" role="alert">{(texts.out_of_range)("0", &MAX_SEED.to_string())}</p>
-            </Show>
-        </div>
-    }
-    .into_any()
+    let field = text_field("numeric", "setting-seed".to_owned(), is_invalid)
+        .with("placeholder", texts.seed_random)
+        .value(move || rejected.get().unwrap_or_else(number))
+        .on("input", move |event| typed(event_target_value(&event)));
+    let error = move || error_line((texts.out_of_range)("0", &MAX_SEED.to_string())).into();
+    setting(
+        &texts.seed,
+        Parts {
+            label: element("label").with("for", "setting-seed"),
+            default: element("span").class("setting-default").text((texts.default)(texts.seed_random)),
+            reset: reset_button(store, move || seed().is_some(), move || change(None)),
+            body: field,
+            error: shown_while(is_invalid, error),
+        },
+    )
 }
 
-#[component]
-fn ResetButton<F>(is_shown: Signal<bool>, reset: F) -> impl IntoView
-where
-    F: Fn() + Copy + Send + Sync + 'static,
-{
-    let label = use_store().texts.settings.reset;
-    view! {
-        <Show when=move || is_shown.get()>
-            <button type="button" class="quiet" title=label aria-label=label on:click=move |_| reset()>
-                <Glyph icon=Icon::Again/>
-            </button>
-        </Show>
-    }
-    .into_any()
+struct Parts {
+    label: Element,
+    default: Element,
+    reset: AnyView,
+    body: Element,
+    error: AnyView,
+}
+
+fn setting(text: &'static SettingText, parts: Parts) -> Element {
+    let head =
+        element("div").class("setting-head").child(parts.label.text(text.name)).child(parts.default).child(parts.reset);
+    element("div")
+        .class("setting")
+        .child(head)
+        .child(parts.body)
+        .child(element("p").class("setting-help").text(text.help))
+        .child(parts.error)
+}
+
+fn text_field(input_mode: &'static str, id: String, is_invalid: impl Fn() -> bool + Send + 'static) -> Element {
+    element("input")
+        .with("type", "text")
+        .with("inputmode", input_mode)
+        .with("autocomplete", "off")
+        .with("id", id.clone())
+        .with("data-testid", id)
+        .bind("aria-invalid", move || if is_invalid() { "true" } else { "false" })
+}
+
+fn error_line(text: String) -> Element {
+    element("p").class("setting-error").with("role", "alert").text(text)
+}
+
+fn reset_button(
+    store: Store,
+    is_shown: impl Fn() -> bool + Send + Sync + 'static,
+    reset: impl Fn() + Copy + Send + 'static,
+) -> AnyView {
+    let label = store.texts.settings.reset;
+    shown_while(is_shown, move || icon_button(label).on("click", move |_| reset()).child(glyph(Icon::Again)).into())
 }
 
 #[cfg(test)]

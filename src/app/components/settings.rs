@@ -3,11 +3,15 @@
 use leptos::prelude::*;
 
 use super::{
-    icon::{Glyph, Icon},
-    setting::{Dial, DialSetting, SeedSetting},
+    button::{button, icon_button},
+    icon::{Icon, glyph},
+    setting::{Dial, dial_setting, seed_setting},
 };
 use crate::{
-    app::store::use_store,
+    app::{
+        store::Store,
+        view::{Element, element, memo},
+    },
     chat::{message::Role, settings::Settings},
 };
 
@@ -63,78 +67,61 @@ const MAX_NEW_TOKENS: Dial = Dial {
 };
 
 /// The drawer: sampling values, then the system prompt.
-#[component]
-pub fn SettingsDrawer() -> impl IntoView {
-    let store = use_store();
+pub fn settings_drawer(store: Store) -> Element {
     let texts = &store.texts.settings;
-    let longest = Signal::derive(move || {
+    let longest = move || {
         let context = store.model().map_or(MAX_NEW_TOKENS.max, |model| model.context_length as f32);
         Dial { max: context, ..MAX_NEW_TOKENS }
-    });
-    let is_changed = Memo::new(move |_| store.settings.get() != Settings::default());
-    view! {
-        <aside class="popover drawer" id="settings" popover="auto" aria-label=texts.title>
-            <div class="drawer-head">
-                <h2>{texts.title}</h2>
-                <button
-                    type="button"
-                    class="quiet"
-                    popovertarget="settings"
-                    popovertargetaction="hide"
-                    title=store.texts.close
-                    aria-label=store.texts.close
-                >
-                    <Glyph icon=Icon::Cross/>
-                </button>
-            </div>
-            <SystemSetting/>
-            <DialSetting dial=TEMPERATURE text=&texts.temperature/>
-            <DialSetting dial=TOP_K text=&texts.top_k/>
-            <DialSetting dial=TOP_P text=&texts.top_p/>
-            <DialSetting dial=REPETITION_PENALTY text=&texts.repetition_penalty/>
-            <DialSetting dial=longest text=&texts.max_new_tokens/>
-            <SeedSetting/>
-            <button
-                type="button"
-                class="reset-all"
-                disabled=move || !is_changed.get()
-                on:click=move |_| store.settings.set(Settings::default())
-            >
-                {texts.reset_all}
-            </button>
-        </aside>
-    }
-    .into_any()
+    };
+    let close = icon_button(store.texts.close)
+        .with("popovertarget", "settings")
+        .with("popovertargetaction", "hide")
+        .child(glyph(Icon::Cross));
+    let reset_all = button()
+        .class("reset-all")
+        .bind("disabled", move || store.settings.get() == Settings::default())
+        .on("click", move |_| store.settings.set(Settings::default()))
+        .text(texts.reset_all);
+    element("aside")
+        .class("popover drawer")
+        .with("id", "settings")
+        .with("popover", "auto")
+        .with("aria-label", texts.title)
+        .child(element("div").class("drawer-head").child(element("h2").text(texts.title)).child(close))
+        .children([
+            system_setting(store),
+            dial_setting(store, Signal::stored(TEMPERATURE), &texts.temperature),
+            dial_setting(store, Signal::stored(TOP_K), &texts.top_k),
+            dial_setting(store, Signal::stored(TOP_P), &texts.top_p),
+            dial_setting(store, Signal::stored(REPETITION_PENALTY), &texts.repetition_penalty),
+            dial_setting(store, Signal::derive(longest), &texts.max_new_tokens),
+            seed_setting(store),
+            reset_all,
+        ])
 }
 
 /// The system prompt, greyed with the reason where the prompt format has none.
-#[component]
-fn SystemSetting() -> impl IntoView {
-    let store = use_store();
+fn system_setting(store: Store) -> Element {
     let texts = &store.texts.settings;
-    let is_off = Memo::new(move |_| !store.supports(Role::System));
+    let is_off = memo(move || !store.supports(Role::System));
     let help = move || match store.model() {
         Some(_) if is_off.get() => texts.system_unsupported,
         Some(_) | None => texts.system.help,
     };
-    view! {
-        <div class="setting">
-            <div class="setting-head">
-                <label for="setting-system">{texts.system.name}</label>
-            </div>
-            <textarea
-                id="setting-system"
-                data-testid="setting-system"
-                rows="3"
-                dir="auto"
-                placeholder=texts.system_placeholder
-                disabled=move || is_off.get()
-                aria-describedby="setting-system-help"
-                prop:value=move || store.system.get()
-                on:input=move |event| store.system.set(event_target_value(&event))
-            ></textarea>
-            <p class="setting-help" id="setting-system-help">{help}</p>
-        </div>
-    }
-    .into_any()
+    let label = element("label").with("for", "setting-system").text(texts.system.name);
+    let field = element("textarea")
+        .with("id", "setting-system")
+        .handle("setting-system")
+        .with("rows", "3")
+        .with("dir", "auto")
+        .with("placeholder", texts.system_placeholder)
+        .bind("disabled", move || is_off.get())
+        .with("aria-describedby", "setting-system-help")
+        .value(move || store.system.get())
+        .on("input", move |event| store.system.set(event_target_value(&event)));
+    element("div").class("setting").children([
+        element("div").class("setting-head").child(label),
+        field,
+        element("p").class("setting-help").with("id", "setting-system-help").live_text(help),
+    ])
 }

@@ -1,12 +1,14 @@
 //! What is there before a conversation is: a greeting, the model, and openers.
 
-use leptos::{ev, prelude::*};
+use leptos::{ev, prelude::*, wasm_bindgen::JsCast};
 
+use super::button::button;
 use crate::{
     app::{
         format,
         starters::{self, N_SHOWN, Starter},
-        store::{Draft, use_store},
+        store::{Draft, Store},
+        view::{Element, element, several, shown_while},
     },
     chat::{
         info::EngineStatus,
@@ -15,35 +17,25 @@ use crate::{
 };
 
 /// The empty conversation.
-#[component]
-pub fn Start() -> impl IntoView {
-    let store = use_store();
-    let texts = store.texts;
-    let (first, rest) = starters::of(texts.language).split_at(N_SHOWN);
+pub fn start(store: Store) -> Element {
+    let texts = &store.texts.start;
+    let (first, rest) = starters::of(store.texts.language).split_at(N_SHOWN);
     let more = RwSignal::new(false);
-    view! {
-        <div class="start">
-            <h2>{texts.start.greeting}</h2>
-            <p class="start-model">{model_line}</p>
-            <p>{texts.start.invitation}</p>
-            <div class="starters">
-                {first.iter().map(|starter| view! { <StarterButton starter/> }).collect_view()}
-                <Show when=move || more.get()>
-                    {rest.iter().map(|starter| view! { <StarterButton starter/> }).collect_view()}
-                </Show>
-            </div>
-            <Show when=move || !more.get()>
-                <button type="button" class="starters-more" on:click=move |_| more.set(true)>
-                    {texts.start.more}
-                </button>
-            </Show>
-        </div>
-    }
-    .into_any()
+    let buttons =
+        move |starters: &'static [Starter]| starters.iter().map(move |starter| starter_button(store, starter));
+    let rest = shown_while(move || more.get(), move || several(buttons(rest).map(Into::into).collect()));
+    let ask_for_more =
+        move || button().class("starters-more").on("click", move |_| more.set(true)).text(texts.more).into();
+    element("div")
+        .class("start")
+        .child(element("h2").text(texts.greeting))
+        .child(element("p").class("start-model").live_text(move || model_line(store)))
+        .child(element("p").text(texts.invitation))
+        .child(element("div").class("starters").children(buttons(first)).child(rest))
+        .child(shown_while(move || !more.get(), ask_for_more))
 }
 
-fn model_line() -> String {
-    let store = use_store();
+fn model_line(store: Store) -> String {
     let texts = &store.texts.engine;
     store.engine.with(|engine| match engine {
         EngineStatus::Loading => format!("{} {}", texts.loading, texts.loading_hint),
@@ -60,21 +52,18 @@ fn model_line() -> String {
     })
 }
 
-#[component]
-fn StarterButton(starter: &'static Starter) -> impl IntoView {
-    let store = use_store();
-    let choose = move |event: ev::MouseEvent| {
-        if event.alt_key() {
+fn starter_button(store: Store, starter: &'static Starter) -> Element {
+    let choose = move |event: ev::Event| {
+        if event.dyn_ref::<ev::MouseEvent>().is_some_and(ev::MouseEvent::alt_key) {
             store.draft.set(Some(Draft::Fill(starter.text.to_owned())));
         } else if let Ok(text) = MessageText::parse(starter.text) {
             store.say(Role::User, text);
         }
     };
-    view! {
-        <button type="button" class="starter" data-testid="starter" on:click=choose>
-            <span class="starter-category">{starter.category}</span>
-            <span class="starter-text" dir="auto">{starter.text}</span>
-        </button>
-    }
-    .into_any()
+    button()
+        .class("starter")
+        .handle("starter")
+        .on("click", choose)
+        .child(element("span").class("starter-category").text(starter.category))
+        .child(element("span").class("starter-text").with("dir", "auto").text(starter.text))
 }

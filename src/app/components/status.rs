@@ -7,60 +7,43 @@ use crate::{
         answer::{Answer, Phase},
         format,
         i18n::Texts,
-        store::use_store,
+        store::Store,
+        view::{Element, element, live, nothing, several},
     },
     chat::{ids::MessageId, message::AnswerView},
 };
 
 /// Where a running answer stands, until text arrives.
-#[component]
-pub fn Progress(
-    /// Which answer.
-    id: MessageId,
-    /// Where it stands.
-    phase: Memo<Phase>,
-) -> impl IntoView {
-    let store = use_store();
+pub fn progress(store: Store, id: MessageId, phase: Memo<Phase>) -> Element {
     let texts = &store.texts.answer;
-    let is_stopping = move || store.stopping.get() == Some(id);
     let line = move || match phase.get() {
-        _ if is_stopping() => Some(store.texts.composer.stopping.to_owned()),
+        _ if store.stopping.get() == Some(id) => Some(store.texts.composer.stopping.to_owned()),
         Phase::Queued { place: 0 } => Some(texts.queued.to_owned()),
         Phase::Queued { place } => Some((texts.queued_at)(place)),
         Phase::Reading { done, total } => Some((texts.reading)(done, total)),
         Phase::Streaming | Phase::Ended { .. } => None,
     };
-    view! {
-        <div class="progress">
-            {move || {
-                line().map(|line| view! { <p class="status" data-testid="queue-status">{line}</p> })
-            }}
-        </div>
-    }
-    .into_any()
+    element("div").class("progress").child(live(move || line().map_or_else(nothing, |line| progress_line(line).into())))
+}
+
+/// The line alone.
+pub fn progress_line(text: impl Into<String>) -> Element {
+    element("p").class("status").handle("queue-status").text(text)
 }
 
 /// How an answer went.
-#[component]
-pub fn Status(
-    /// Which message.
-    id: MessageId,
-    /// The answer.
-    answer: ArcRwSignal<Answer>,
-) -> impl IntoView {
-    let store = use_store();
+pub fn status(store: Store, id: MessageId, answer: &ArcRwSignal<Answer>) -> Element {
     let texts = store.texts;
     let sampled_with = store.transcript.with_untracked(|transcript| {
         let view = transcript.message(id)?.answer.as_ref()?;
         Some(sampled_with(view, texts))
     });
-    let parts = move || answer.with(|answer| parts(answer, texts));
-    view! {
-        <p class="status" data-testid="message-status" title=sampled_with>
-            {move || parts().into_iter().map(|part| view! { <span>{part}</span> }).collect_view()}
-        </p>
-    }
-    .into_any()
+    let answer = answer.clone();
+    let parts = move || {
+        let parts = answer.with(|answer| parts(answer, texts)).into_iter();
+        several(parts.map(|part| element("span").text(part).into()).collect())
+    };
+    element("p").class("status").handle("message-status").with("title", sampled_with).child(live(parts))
 }
 
 fn parts(answer: &Answer, texts: &Texts) -> Vec<String> {

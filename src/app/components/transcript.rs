@@ -5,16 +5,20 @@
 use leptos::{html, prelude::*};
 
 use super::{
-    answer::AnswerTurn,
-    icon::{Glyph, Icon},
-    said::{Bubble, Said},
-    start::Start,
+    answer::answer_turn,
+    button::button,
+    icon::{Icon, glyph},
+    said::{bubble, said},
+    start::start,
+    status::progress_line,
 };
 use crate::{
     app::{
         platform::{self, ResizeWatch},
         scroll::{Follow, Position},
-        store::use_store,
+        store::Store,
+        transcript::Transcript,
+        view::{Element, Item, each, effect, element, live, memo, nothing, several, shown_while},
     },
     chat::{
         ids::MessageId,
@@ -82,60 +86,56 @@ impl Scroll {
 }
 
 /// The conversation, or what is there before it.
-#[component]
-pub fn TranscriptPane() -> impl IntoView {
-    let store = use_store();
+pub fn transcript_pane(store: Store) -> Element {
     let texts = store.texts;
     let scroll = Scroll::new();
     let content = NodeRef::<html::Div>::new();
-    // The effect keeps the watch: it is the browser's alone.
-    Effect::new(move |_: Option<Option<ResizeWatch>>| {
-        let elements = [(*scroll.node.get()?).clone().into(), (*content.get()?).clone().into()];
-        ResizeWatch::new(&elements, move || scroll.stick())
+    attend(store, scroll, content);
+    let jump = move || {
+        button()
+            .class("jump")
+            .handle("jump-latest")
+            .bind("data-fresh", move || scroll.is_fresh.get().then_some("true"))
+            .on("click", move |_| scroll.rejoin())
+            .child(glyph(Icon::ArrowDown))
+            .text(texts.jump_latest)
+            .into()
+    };
+    let log = element("div")
+        .class("transcript")
+        .handle("transcript")
+        .with("role", "log")
+        .with("aria-live", "off")
+        .with("aria-label", texts.transcript)
+        .with("tabindex", "0")
+        .node(scroll.node)
+        .on("scroll", move |_| scroll.moved())
+        .child(element("div").class("column").node(content).child(scenes(store)));
+    element("main").class("middle").child(log).child(shown_while(move || !scroll.is_following.get(), jump))
+}
+
+fn attend(store: Store, scroll: Scroll, content: NodeRef<html::Div>) {
+    // The effect keeps the watch.
+    let mut watch = None;
+    effect(move || {
+        if let (Some(node), Some(content)) = (scroll.node.get(), content.get()) {
+            watch = ResizeWatch::new(&[(*node).clone().into(), (*content).clone().into()], move || scroll.stick());
+        }
+        let _ = &watch;
     });
     // Whoever sends or opens something wants to see it.
-    let asked = Memo::new(move |_| {
+    let asked = memo(move || {
         let request = store.transcript.with(|transcript| transcript.pending().map(|pending| pending.request));
         (request, store.place.get().visit)
     });
-    Effect::new(move |before: Option<_>| {
+    let mut before = asked.get_untracked();
+    effect(move || {
         let asked = asked.get();
-        if before.is_some_and(|before| before != asked) {
+        if before != asked {
+            before = asked;
             scroll.rejoin();
         }
-        asked
     });
-    view! {
-        <main class="middle">
-            <div
-                class="transcript"
-                data-testid="transcript"
-                role="log"
-                aria-live="off"
-                aria-label=texts.transcript
-                tabindex="0"
-                node_ref=scroll.node
-                on:scroll=move |_| scroll.moved()
-            >
-                <div class="column" node_ref=content>
-                    <Content/>
-                </div>
-            </div>
-            <Show when=move || !scroll.is_following.get()>
-                <button
-                    type="button"
-                    class="jump"
-                    data-testid="jump-latest"
-                    data-fresh=move || scroll.is_fresh.get().then_some("true")
-                    on:click=move |_| scroll.rejoin()
-                >
-                    <Glyph icon=Icon::ArrowDown/>
-                    {texts.jump_latest}
-                </button>
-            </Show>
-        </main>
-    }
-    .into_any()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -146,89 +146,66 @@ enum Scene {
     Turns,
 }
 
-#[component]
-fn Content() -> impl IntoView {
-    let store = use_store();
-    let texts = store.texts;
-    let scene = Memo::new(move |_| {
+fn scenes(store: Store) -> AnyView {
+    let scene = memo(move || {
         if store.is_missing.get() {
             Scene::Missing
         } else if store.is_opening.get() {
             Scene::Opening
-        } else if store.transcript.with(crate::app::transcript::Transcript::is_empty) {
+        } else if store.transcript.with(Transcript::is_empty) {
             Scene::Start
         } else {
             Scene::Turns
         }
     });
-    move || match scene.get() {
-        Scene::Missing => view! {
-            <div class="start" data-testid="missing">
-                <h2>{texts.missing_title}</h2>
-                <p>{texts.missing_text}</p>
-                <p>
-                    <a href="/">{texts.new_chat}</a>
-                </p>
-            </div>
-        }
-        .into_any(),
-        Scene::Opening => ().into_any(),
-        Scene::Start => view! { <Start/> }.into_any(),
-        Scene::Turns => view! { <Turns/> }.into_any(),
-    }
+    live(move || match scene.get() {
+        Scene::Missing => missing(store).into(),
+        Scene::Opening => nothing(),
+        Scene::Start => start(store).into(),
+        Scene::Turns => turns(store),
+    })
 }
 
-#[component]
-fn Turns() -> impl IntoView {
-    let store = use_store();
-    let shown = Memo::new(move |_| {
+fn missing(store: Store) -> Element {
+    let texts = store.texts;
+    element("div").class("start").handle("missing").children([
+        element("h2").text(texts.missing_title),
+        element("p").text(texts.missing_text),
+        element("p").child(element("a").with("href", "/").text(texts.new_chat)),
+    ])
+}
+
+fn turns(store: Store) -> AnyView {
+    let shown = memo(move || {
         let key = |message: &MessageView| (message.id, message.role);
         store.transcript.with(|transcript| transcript.path().into_iter().map(key).collect::<Vec<_>>())
     });
-    let pending = Memo::new(move |_| store.transcript.with(|transcript| transcript.pending().cloned()));
-    view! {
-        <For each=move || shown.get() key=|(id, _)| *id let((id, role))>
-            <Turn id role/>
-        </For>
-        {move || {
-            pending
-                .get()
-                .map(|pending| {
-                    view! {
-                        {pending.said.map(|(role, text)| view! { <Bubble role text>""</Bubble> })}
-                        <Sending/>
-                    }
-                })
-        }}
-    }
-    .into_any()
+    let item = move |(id, role): (MessageId, Role)| Item::new(id.as_u128(), move || turn(store, id, role));
+    let pending = memo(move || store.transcript.with(|transcript| transcript.pending().cloned()));
+    let sending = move || {
+        let Some(pending) = pending.get() else { return nothing() };
+        let bubble = pending.said.map(|(role, text)| bubble(store.texts, role, text));
+        several(bubble.into_iter().chain([sending(store)]).map(Into::into).collect())
+    };
+    several(vec![each(move || shown.get().into_iter().map(item).collect()), live(sending)])
 }
 
-#[component]
-fn Turn(id: MessageId, role: Role) -> impl IntoView {
+fn turn(store: Store, id: MessageId, role: Role) -> AnyView {
     match role {
-        Role::Assistant => view! { <AnswerTurn id/> }.into_any(),
-        Role::System | Role::User | Role::Exec => view! { <Said id role/> }.into_any(),
+        Role::Assistant => answer_turn(store, id),
+        Role::System | Role::User | Role::Exec => said(store, id, role).into(),
     }
 }
 
 /// The answer to what is on its way to the server.
-#[component]
-fn Sending() -> impl IntoView {
-    let texts = use_store().texts;
-    view! {
-        <article
-            class="turn turn-answer"
-            data-testid="message-assistant"
-            data-state="queued"
-            aria-busy="true"
-            aria-label=texts.assistant
-        >
-            <div class="prose" data-testid="message-body"></div>
-            <div class="progress">
-                <p class="status" data-testid="queue-status">{texts.answer.sending}</p>
-            </div>
-        </article>
-    }
-    .into_any()
+fn sending(store: Store) -> Element {
+    let texts = store.texts;
+    element("article")
+        .class("turn turn-answer")
+        .handle("message-assistant")
+        .with("data-state", "queued")
+        .with("aria-busy", "true")
+        .with("aria-label", texts.assistant)
+        .child(element("div").class("prose").handle("message-body"))
+        .child(element("div").class("progress").child(progress_line(texts.answer.sending)))
 }

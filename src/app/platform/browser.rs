@@ -5,7 +5,7 @@
 
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
-use web_sys::{Element, EventSource, HtmlElement, HtmlTextAreaElement, MessageEvent};
+use web_sys::{Element, Event, EventSource, HtmlElement, HtmlTextAreaElement, MessageEvent, MouseEvent};
 
 use super::{
     events::{Handlers, Trouble},
@@ -24,6 +24,31 @@ pub fn preferences() -> Preferences {
 
 /// The response has its status already.
 pub fn not_found() {}
+
+/// The path of the document's address.
+pub fn path() -> String {
+    window().location().pathname().unwrap_or_default()
+}
+
+/// Gives the document this path, as a step that back undoes.
+pub fn push_path(path: &str) {
+    if let Ok(history) = window().history() {
+        let _ = history.push_state_with_url(&JsValue::NULL, "", Some(path));
+    }
+}
+
+/// The path that a click leads to, where it is one of the page's own and the click asks for nothing else, such as a tab.
+pub fn followed_link(event: &MouseEvent) -> Option<String> {
+    let is_plain = event.button() == 0
+        && !(event.default_prevented() || event.ctrl_key() || event.meta_key() || event.shift_key() || event.alt_key());
+    let link = event.target()?.dyn_into::<Element>().ok()?.closest("a[href^='/']:not([target])").ok()??;
+    link.get_attribute("href").filter(|_| is_plain)
+}
+
+/// Names the document.
+pub fn set_title(title: &str) {
+    document().set_title(title);
+}
 
 /// Colours the document.
 pub fn show_theme(theme: Theme) {
@@ -124,6 +149,29 @@ fn call(target: &JsValue, method: &str, argument: &JsValue) -> Option<JsValue> {
     method.dyn_ref::<js_sys::Function>()?.call1(target, argument).ok()
 }
 
+/// Listens to an element's events until it is dropped.
+pub struct Listener {
+    target: Element,
+    event: &'static str,
+    handler: Closure<dyn FnMut(Event)>,
+}
+
+impl Listener {
+    /// Begins to listen.
+    pub fn new(target: &Element, event: &'static str, handler: Box<dyn FnMut(Event) + Send>) -> Self {
+        let handler: Box<dyn FnMut(Event)> = handler;
+        let handler = Closure::wrap(handler);
+        let _ = target.add_event_listener_with_callback(event, handler.as_ref().unchecked_ref());
+        Self { target: target.clone(), event, handler }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.target.remove_event_listener_with_callback(self.event, self.handler.as_ref().unchecked_ref());
+    }
+}
+
 /// Calls back whenever one of these elements changes its size, before it is painted, until it is dropped.
 pub struct ResizeWatch {
     observer: JsValue,
@@ -162,8 +210,8 @@ impl EventStream {
     /// Opens a stream. The browser's own reconnecting is not used: it would ask again from where the URL says.
     pub fn open(url: &str, handlers: Handlers) -> Option<Self> {
         let source = EventSource::new(url).ok()?;
-        let Handlers { mut opened, mut message, mut failed } = handlers;
-        let opened = Closure::<dyn FnMut()>::new(move || opened());
+        let Handlers { opened, mut message, mut failed } = handlers;
+        let opened = Closure::wrap(opened);
         let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
             if let Some(data) = event.data().as_string() {
                 message(&data);

@@ -6,7 +6,7 @@
 use axum::http::{StatusCode, header, request::Parts};
 use leptos::{
     prelude::*,
-    web_sys::{Element, HtmlTextAreaElement},
+    web_sys::{Element, Event, HtmlTextAreaElement, MouseEvent},
 };
 use leptos_axum::ResponseOptions;
 
@@ -32,6 +32,22 @@ pub fn not_found() {
         response.set_status(StatusCode::NOT_FOUND);
     }
 }
+
+/// The path of the request.
+pub fn path() -> String {
+    use_context::<Parts>().map(|parts| parts.uri.path().to_owned()).unwrap_or_default()
+}
+
+/// There is no history yet.
+pub fn push_path(_path: &str) {}
+
+/// Nobody clicks.
+pub fn followed_link(_event: &MouseEvent) -> Option<String> {
+    None
+}
+
+/// The document is written with its title.
+pub fn set_title(_title: &str) {}
 
 /// There is no document yet.
 pub fn show_theme(_theme: Theme) {}
@@ -87,6 +103,16 @@ pub fn code_beside(_button: &Element) -> Option<String> {
 #[expect(clippy::unused_async, reason = "the browser's copying has to wait")]
 pub async fn copy(_text: String) -> bool {
     false
+}
+
+/// Nothing happens here.
+pub struct Listener;
+
+impl Listener {
+    /// Listens to nothing.
+    pub fn new(_target: &Element, _event: &'static str, _handler: Box<dyn FnMut(Event) + Send>) -> Self {
+        Self
+    }
 }
 
 /// Nothing is laid out here.
