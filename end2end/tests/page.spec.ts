@@ -87,6 +87,7 @@ test.describe("on a phone", () => {
   test("nothing scrolls sideways and Enter makes a new line", async ({ chat, page }) => {
     await chat.open();
     expect(await overhang(chat)).toBe(0);
+    await expect(chat.page.getByRole("heading", { level: 2 })).toBeInViewport({ ratio: 1 });
     await chat.composer.fill("一");
     await chat.composer.press("Enter");
     await expect(chat.composer).toHaveValue("一\n");

@@ -28,6 +28,7 @@ use crate::{
 
 #[derive(Clone, Copy)]
 struct Scroll {
+    store: Store,
     node: NodeRef<html::Div>,
     follow: StoredValue<Follow>,
     is_following: RwSignal<bool>,
@@ -36,8 +37,9 @@ struct Scroll {
 }
 
 impl Scroll {
-    fn new() -> Self {
+    fn new(store: Store) -> Self {
         Self {
+            store,
             node: NodeRef::new(),
             follow: StoredValue::new(Follow::default()),
             is_following: RwSignal::new(true),
@@ -50,15 +52,20 @@ impl Scroll {
         Some(Position { top: node.scroll_top(), seen: node.client_height(), content: node.scroll_height() })
     }
 
+    /// Before the first message there is no end to be at.
+    fn has_end(self) -> bool {
+        !self.store.transcript.with_untracked(Transcript::is_empty)
+    }
+
     fn moved(self) {
-        let Some(position) = self.position() else { return };
+        let Some(position) = self.position().filter(|_| self.has_end()) else { return };
         self.follow.update_value(|follow| follow.moved(position));
         self.show();
     }
 
     /// Goes to the end where it is followed.
     fn stick(self) {
-        let Some(node) = self.node.get_untracked() else { return };
+        let Some(node) = self.node.get_untracked().filter(|_| self.has_end()) else { return };
         if platform::has_selection(&node) {
             self.follow.update_value(Follow::leave);
         }
@@ -73,7 +80,11 @@ impl Scroll {
 
     fn rejoin(self) {
         self.follow.update_value(Follow::rejoin);
-        self.stick();
+        self.show();
+        match self.node.get_untracked() {
+            Some(node) if !self.has_end() => node.set_scroll_top(0),
+            Some(_) | None => self.stick(),
+        }
     }
 
     fn show(self) {
@@ -88,7 +99,7 @@ impl Scroll {
 /// The conversation, or what is there before it.
 pub fn transcript_pane(store: Store) -> Element {
     let texts = store.texts;
-    let scroll = Scroll::new();
+    let scroll = Scroll::new(store);
     let content = NodeRef::<html::Div>::new();
     attend(store, scroll, content);
     let jump = move || {
