@@ -11,6 +11,7 @@ pub mod detokenizer;
 pub mod generation_config;
 pub mod kv;
 pub mod load;
+pub mod memory;
 pub mod prompt;
 pub mod request;
 pub mod sampling;

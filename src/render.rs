@@ -1,6 +1,6 @@
 //! Markdown to `chat::markup` blocks, incrementally.
 //!
-//! A text is cut into *sections* at places where a new top-level block certainly begins ([`sections`]), and each section
+//! A text is cut into *sections* at places where a new top-level block certainly begins (`sections`), and each section
 //! is parsed on its own: [`markdown`] is defined as that, so what [`Growing`] gives bit by bit is the same by
 //! construction. Two things follow, both on purpose: link reference definitions have no effect and stay visible, and a
 //! fence that was left open inside a list ends with the list. Nothing here knows who wrote the text or where it goes.

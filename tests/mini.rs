@@ -68,13 +68,12 @@ fn dialogue(block: &str) -> Dialogue {
             "[assistant]" => Some(Role::Assistant),
             _ => None,
         };
-        match role {
-            Some(role) => turns.push(Turn { role, text: String::new() }),
-            None => {
-                let text = &mut turns.last_mut().unwrap().text;
-                text.push_str(line);
-                text.push('\n');
-            }
+        if let Some(role) = role {
+            turns.push(Turn { role, text: String::new() });
+        } else {
+            let text = &mut turns.last_mut().unwrap().text;
+            text.push_str(line);
+            text.push('\n');
         }
     }
     for turn in &mut turns {

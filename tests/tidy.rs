@@ -12,6 +12,8 @@ mod shape;
 #[path = "tidy/source.rs"]
 mod source;
 
+use std::fmt::Write;
+
 use source::Source;
 
 /// Something that breaks a rule.
@@ -52,7 +54,7 @@ fn the_source_keeps_the_house_rules() {
     let mut report = String::new();
     for source in &sources {
         for Finding { line, rule, found, mend } in findings(source) {
-            report += &format!("{}:{line}: {rule}: {found}\n    {mend}\n", source.path);
+            let _ = writeln!(report, "{}:{line}: {rule}: {found}\n    {mend}", source.path);
         }
     }
     assert!(report.is_empty(), "\n{report}");

@@ -4,7 +4,6 @@
 //! weights, which have no tokenizer. Every figure is of one run on one machine; compare within a run.
 
 mod measure;
-mod memory;
 pub mod shape;
 
 use std::{path::PathBuf, time::Instant};
@@ -18,6 +17,7 @@ use super::{
     checkpoint,
     config::ModelConfig,
     load::{self, DeviceChoice, LoadError, LoadOptions},
+    memory,
 };
 
 /// What to measure.
@@ -127,7 +127,7 @@ pub enum BenchError {
 /// # Errors
 /// [`BenchError`].
 pub fn run(options: &BenchOptions, command: String) -> Result<Report, BenchError> {
-    let copy_gb_s = memory::copy_gb_s(options.threads);
+    let copy_gb_s = memory::copy_gb_s(options.threads, 256);
     memory::forget_peak();
     let began = Instant::now();
     let (shape, config, mut backend) = prepare(options)?;

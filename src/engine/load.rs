@@ -18,6 +18,7 @@ use super::{
     config::{ConfigError, ModelConfig},
     generation_config::{self, GenerationConfigError},
     kv::BLOCK_SIZE,
+    memory,
     prompt::PromptBuilder,
     tokenizer::{ChatTokenizer, TokenizerError},
 };
@@ -112,6 +113,18 @@ pub enum LoadError {
         /// GiB that the system says are available.
         available: f64,
     },
+    /// Nobody asked for the cpu, and it would take its time.
+    #[error(
+        "there is no gpu backend in this build, and on the cpu this model is expected to take {seconds:.1} s a token: {gib:.1} GiB of weights at {gb_s:.1} GB/s\nhint: --device cpu runs it all the same"
+    )]
+    Slow {
+        /// Seconds a token.
+        seconds: f64,
+        /// GiB of weights.
+        gib: f64,
+        /// How fast memory is copied.
+        gb_s: f64,
+    },
     /// Too little room for keys and values.
     #[error(
         "{given_gib:.3} GiB for keys and values hold {positions} tokens, expected at least {BLOCK_SIZE}\nhint: give --kv_memory more"
@@ -148,6 +161,10 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let n_parameters = checkpoint.n_parameters();
     let kind = cpu_kind(options.device)?;
     check_memory(n_parameters)?;
+    if options.device == DeviceChoice::Auto {
+        let threads = options.threads.unwrap_or_else(default_threads);
+        check_speed(n_parameters, || memory::copy_gb_s(threads, 64))?;
+    }
     let weights = checkpoint.var_builder(DType::F32, &Device::Cpu);
     let backend = cpu_backend(kind, &config, weights, options)?;
     let prompt_format = options.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(&config));
@@ -249,21 +266,39 @@ pub fn check_vocabulary(tokenizer: &ChatTokenizer, config: &ModelConfig) -> Resu
 /// [`LoadError::Memory`].
 pub fn check_memory(n_parameters: u64) -> Result<(), LoadError> {
     let needed = n_parameters as f64 * DType::F32.size_in_bytes() as f64 / GIB;
-    match available_memory() {
+    match memory::available() {
         Some(available) if needed > available / GIB => Err(LoadError::Memory { needed, available: available / GIB }),
         Some(_) | None => Ok(()),
     }
 }
 
-/// Bytes that Linux says can be had without swapping; `None` elsewhere.
-fn available_memory() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0)
+/// Whether a model of so many f32 parameters can be expected to say a token a second where memory is copied at
+/// `copy_gb_s`: what `auto` asks for, since each token reads all weights. A small model is not even measured for.
+fn check_speed(n_parameters: u64, copy_gb_s: impl FnOnce() -> f64) -> Result<(), LoadError> {
+    let gib = n_parameters as f64 * DType::F32.size_in_bytes() as f64 / GIB;
+    if gib < 1.0 {
+        return Ok(());
+    }
+    let gb_s = copy_gb_s();
+    let seconds = gib * GIB / 1e9 / gb_s;
+    if seconds > 1.0 { Err(LoadError::Slow { seconds, gib, gb_s }) } else { Ok(()) }
 }
 
 fn folder_name(path: &Path) -> String {
     let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     absolute.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_less_than_a_token_a_second_has_to_be_asked_for() {
+        let thirteen_billion = 13_714_841_600;
+        let error = check_speed(thirteen_billion, || 20.0).expect_err("55 GB at 20 GB/s");
+        assert!(error.to_string().contains("2.7 s a token") && error.to_string().contains("--device cpu"), "{error}");
+        assert!(check_speed(thirteen_billion, || 60.0).is_ok());
+        assert!(check_speed(4_000_000, || unreachable!("a small model needs no measuring")).is_ok());
+    }
 }

@@ -211,6 +211,12 @@ impl Drop for Generation {
 }
 
 impl Canceller {
+    /// Cancels nothing, for tests without an engine.
+    #[cfg(test)]
+    pub(crate) fn of_nothing() -> Self {
+        Self { sequence: SequenceId(0), commands: sync_mpsc::channel().0 }
+    }
+
     /// Asks for the end; nothing happens where it is over already.
     pub fn cancel(&self) {
         // Where the thread is gone the request is over too.

@@ -12,13 +12,15 @@ use std::{
 };
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::conversations::AnswerPlace;
-use crate::chat::{
-    event::{Event, EventKind},
-    ids::GenerationId,
-    markup::Block,
+use crate::{
+    chat::{
+        event::{Event, EventKind},
+        ids::GenerationId,
+        markup::Block,
+    },
+    engine::worker::Canceller,
 };
 
 /// One answer's events and the way to stop it.
@@ -30,7 +32,7 @@ pub struct Generation {
     pub place: AnswerPlace,
     log: Mutex<Log>,
     newest: watch::Sender<u64>,
-    stop: CancellationToken,
+    engine: Canceller,
 }
 
 #[derive(Debug, Default)]
@@ -63,19 +65,14 @@ pub struct CursorBeyondEnd {
 impl Generation {
     /// A generation without events.
     #[must_use]
-    pub fn new(id: GenerationId, place: AnswerPlace) -> Self {
+    pub fn new(id: GenerationId, place: AnswerPlace, engine: Canceller) -> Self {
         let log = Mutex::new(Log::default());
-        Self { id, place, log, newest: watch::Sender::new(0), stop: CancellationToken::new() }
+        Self { id, place, log, newest: watch::Sender::new(0), engine }
     }
 
-    /// Asks for the end; doing so twice, or after the end, does nothing.
+    /// Tells the engine to end it; doing so twice, or after the end, does nothing.
     pub fn stop(&self) {
-        self.stop.cancel();
-    }
-
-    /// Completes when somebody has asked for the end.
-    pub async fn stopped(&self) {
-        self.stop.cancelled().await;
+        self.engine.cancel();
     }
 
     /// The events after number `cursor`.
@@ -244,7 +241,7 @@ mod tests {
 
     fn generation() -> Generation {
         let place = AnswerPlace { conversation: ConversationId::random(), answer: MessageId::random() };
-        Generation::new(GenerationId::random(), place)
+        Generation::new(GenerationId::random(), place, Canceller::of_nothing())
     }
 
     fn paragraph(text: &str) -> Block {

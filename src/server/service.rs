@@ -296,7 +296,7 @@ fn begin(
     });
     let answer = records.last().map(|record| record.id).expect("invariant: the answer is the last record");
     let place = AnswerPlace { conversation: ask.conversation, answer };
-    let generation = Arc::new(Generation::new(id, place));
+    let generation = Arc::new(Generation::new(id, place, admitted.events.canceller()));
     // First known, then recorded: whoever finds the record must find the generation.
     server.generations.insert(generation.clone());
     let forgotten = server.conversations().add(ask.conversation, ask.system, records);

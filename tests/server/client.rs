@@ -150,6 +150,8 @@ pub struct EventStream {
 impl EventStream {
     /// The next event, `None` where the server has closed the stream.
     pub async fn next(&mut self) -> Option<Event> {
+        // Comments keep a stream alive, and are no event.
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             if let Some((frame, rest)) = self.text.split_once("\n\n") {
                 let (frame, rest) = (frame.to_owned(), rest.to_owned());
@@ -159,7 +161,7 @@ impl EventStream {
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(DEADLINE, self.body.next()).await.expect("an event in time")?;
+            let chunk = tokio::time::timeout_at(deadline, self.body.next()).await.expect("an event in time")?;
             self.text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
         }
     }

@@ -6,6 +6,8 @@ use std::{
     process::{Command, Output},
 };
 
+use serde_json::json;
+
 struct Program {
     folder: tempfile::TempDir,
 }
@@ -22,6 +24,28 @@ impl Program {
     fn settings(&self, more: &str) {
         let text = format!("[package.metadata.leptos]\noutput-name = \"xverse-chat\"\nsite-root = \"site\"\n{more}");
         std::fs::write(self.path("Leptos.toml"), text).unwrap();
+    }
+
+    /// The mini model's folder again, with `change` made to its config.
+    fn model(&self, change: serde_json::Value) -> std::path::PathBuf {
+        let model = self.path("model");
+        std::fs::create_dir_all(&model).unwrap();
+        for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/xverse-mini")).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), model.join(entry.file_name())).unwrap();
+        }
+        let path = model.join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        std::fs::write(path, config.to_string()).unwrap();
+        model
+    }
+
+    /// Asserts that this model is refused, by the server and by `check`.
+    fn refuses(&self, words: &[&str]) {
+        for args in [["--port=0", "--model_path=model"].as_slice(), &["check", "--model_path=model"]] {
+            self.run(args).assert(78, words);
+        }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -109,6 +133,32 @@ fn a_folder_without_a_config_is_status_78() {
     for args in [["--port=0", "--model_path=empty"].as_slice(), &["check", "--model-path", "empty"]] {
         program.run(args).assert(78, &["config.json"]);
     }
+}
+
+#[test]
+fn a_checkpoint_of_another_kind_is_status_78_and_says_what_was_expected() {
+    for (change, words) in [
+        (json!({ "rope_scaling": { "type": "yarn", "factor": 4.0 } }), ["rope_scaling", "yarn", "expected none"]),
+        (json!({ "num_experts": 8 }), ["num_experts is 8", "mixture of experts", "expected a dense model"]),
+        (json!({ "intermediate_size": 768 }), ["gate_proj.weight", "[512, 256]", "expected [768, 256]"]),
+        (json!({ "vocab_size": 4096 }), ["2048", "4096", "--tokenizer_path"]),
+    ] {
+        let program = Program::new();
+        program.model(change);
+        program.refuses(&words);
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_off_or_missing_is_status_78_and_named() {
+    let program = Program::new();
+    let model = program.model(json!({}));
+    let weights = std::fs::OpenOptions::new().write(true).open(model.join("model.safetensors")).unwrap();
+    let whole = weights.metadata().unwrap().len();
+    weights.set_len(whole / 2).unwrap();
+    program.refuses(&["model.safetensors", &(whole / 2).to_string(), &whole.to_string()]);
+    std::fs::remove_file(model.join("tokenizer.json")).unwrap();
+    program.refuses(&["tokenizer.json", "--tokenizer_path"]);
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub fn rooms_know_only_what_is_below(source: &Source) -> Vec<Finding> {
     };
     let allowed = |path: &str| {
         let within = |known: &&str| path == *known || path.starts_with(&format!("{known}::"));
-        path.starts_with(&format!("{room}::")) || path == room || known.iter().any(|known| within(&known))
+        path.starts_with(&format!("{room}::")) || path == room || known.iter().any(within)
     };
     let mut findings = Vec::new();
     for (offset, path) in crate_paths(&source.code) {

@@ -117,7 +117,7 @@ pub fn no_globs(source: &Source) -> Vec<Finding> {
         let line = source.line_at(at);
         let statement = &source.code[source.code[..at].rfind(';').map_or(0, |end| end + 1)..at];
         let Some(used) = statement.rfind("use ").map(|at| &statement[at + 4..]) else { continue };
-        let of_leptos = used.starts_with("leptos::") && used.ends_with("prelude") && !used.contains("}");
+        let of_leptos = used.starts_with("leptos::") && used.ends_with("prelude") && !used.contains('}');
         let of_tests = line >= tests && matches!(used, "super" | "proptest::prelude");
         if !of_leptos && !of_tests {
             findings.push(Finding { line, rule: "no globs", found: format!("`{}::*`", used.trim()), mend });

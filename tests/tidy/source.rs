@@ -114,8 +114,8 @@ fn token(rest: &str, before: &str) -> (usize, usize) {
     if rest.starts_with("/*") {
         return (0, block_comment(rest));
     }
-    if rest.starts_with('"') {
-        return (1, quoted(&rest[1..], '"'));
+    if let Some(text) = rest.strip_prefix('"') {
+        return (1, quoted(text, '"'));
     }
     let word_goes_on = before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
     if let Some(hashes) = raw_string(rest).filter(|_| !word_goes_on || before.ends_with('b')) {

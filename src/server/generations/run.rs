@@ -52,7 +52,7 @@ pub async fn run(server: Arc<Server>, begin: Begin) {
     let stats = AnswerStats { prompt_tokens, dropped_rounds, ..AnswerStats::default() };
     let mut answer = Answer {
         server,
-        generation: generation.clone(),
+        generation,
         growing: Growing::default(),
         pending: String::new(),
         flush_at: Instant::now(),
@@ -63,7 +63,6 @@ pub async fn run(server: Arc<Server>, begin: Begin) {
         last_token: arrived,
         is_over: false,
     };
-    let mut is_stopping = false;
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -80,10 +79,6 @@ pub async fn run(server: Arc<Server>, begin: Begin) {
                     return;
                 }
             },
-            () = generation.stopped(), if !is_stopping => {
-                is_stopping = true;
-                events.cancel();
-            }
             () = sleep_until(answer.flush_at.into()), if !answer.pending.is_empty() => answer.flush(),
         }
     }

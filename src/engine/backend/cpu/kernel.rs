@@ -148,10 +148,11 @@ fn tile_portable<const R: usize, const C: usize>(x: [&[f32]; R], w: [&[f32]; C])
 }
 
 /// The lanes in a fixed tree, then the elements that fill no eight lanes.
+#[expect(clippy::inline_always, reason = "its caller's instruction set holds only for what is inlined there")]
 #[inline(always)]
 fn finish(lanes: [f32; LANES], x: &[f32], w: &[f32], multiply_add: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    let [a, b, c, d, e, f, g, h] = lanes;
-    let sum = ((a + e) + (c + g)) + ((b + f) + (d + h));
+    let [l0, l1, l2, l3, l4, l5, l6, l7] = lanes;
+    let sum = ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7));
     x.iter().zip(w).fold(sum, |sum, (x, w)| multiply_add(*x, *w, sum))
 }
 
@@ -161,6 +162,7 @@ fn accumulate_avx2(weights: &[f32], values: &[f32], out: &mut [f32]) {
     accumulate(weights, values, out, f32::mul_add);
 }
 
+#[expect(clippy::inline_always, reason = "its caller's instruction set holds only for what is inlined there")]
 #[inline(always)]
 fn accumulate(weights: &[f32], values: &[f32], out: &mut [f32], multiply_add: impl Fn(f32, f32, f32) -> f32) {
     for (weight, values) in weights.iter().zip(values.chunks_exact(out.len())) {

@@ -162,7 +162,7 @@ impl Model {
         })
     }
 
-    /// Turns each head's first half against its second (NeoX style) by its token's position.
+    /// Turns each head's first half against its second (`NeoX` style) by its token's position.
     fn rotate(&self, tokens: &[Token<'_>], x: &mut [f32]) {
         let (head_dim, half) = (self.config.head_dim, self.config.head_dim / 2);
         let width = x.len() / tokens.len();
