@@ -1,6 +1,6 @@
 //! What is seen: the page's components and the store behind them.
 //!
-//! Owns the DOM. Knows the server only through `api`'s commands and the event stream of an answer.
+//! Owns the DOM; `view` is what components are written in. Knows the server only through `api`'s commands and the event stream of an answer.
 //! **Architecture Invariant:** state changes in `answer` and `transcript` only, by `apply`; nothing here writes HTML.
 
 pub mod address;

@@ -1,6 +1,4 @@
 #![doc = include_str!("ARCHITECTURE.md")]
-// Views are nested types, as deep as the page.
-#![recursion_limit = "512"]
 
 pub mod chat;
 

@@ -33,9 +33,9 @@ pub fn not_found() {
     }
 }
 
-/// The path of the request.
+/// There is no address bar; what a request asks for was loaded before the page is drawn.
 pub fn path() -> String {
-    use_context::<Parts>().map(|parts| parts.uri.path().to_owned()).unwrap_or_default()
+    String::new()
 }
 
 /// There is no history yet.

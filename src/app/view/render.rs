@@ -261,3 +261,40 @@ impl Mountable for ElementState {
         vec![self.node.clone()]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use leptos::prelude::*;
+
+    use crate::app::view::{Element, element, live, nothing, several};
+
+    fn html(element: Element) -> String {
+        element.to_html()
+    }
+
+    #[test]
+    fn texts_and_values_are_never_markup() {
+        let drawn = html(element("p").with("title", "\"<i>&".to_owned()).text("<b>&"));
+        assert_eq!(drawn, r#"<p title="&quot;&lt;i&gt;&amp;">&lt;b&gt;&amp;<!></p>"#);
+    }
+
+    #[test]
+    fn an_attribute_is_there_or_not_and_void_elements_have_no_end() {
+        let field = element("input").with("disabled", true).with("checked", false).with("lang", None::<&str>);
+        assert_eq!(html(field), r#"<input disabled="">"#);
+        assert_eq!(html(element("td").class("wide")), r#"<td class="wide"></td>"#);
+    }
+
+    #[test]
+    fn what_changes_is_drawn_as_it_stands() {
+        let count = ArcRwSignal::new(2);
+        let list = element("ul")
+            .bind("data-count", {
+                let count = count.clone();
+                move || count.get().to_string()
+            })
+            .child(live(move || several((0..count.get()).map(|_| element("li").into()).collect())))
+            .child(nothing());
+        assert_eq!(html(list), r#"<ul data-count="2"><li></li><li></li><!><!--<() />--><!></ul>"#);
+    }
+}
