@@ -11,9 +11,10 @@ cargo=/usr/bin/cargo
 install_compiler() {
   need_packages "a Rust compiler with its library's source" \
     rustc-web cargo-web rust-web-clippy rust-web-src rust-web-llvm
-  # `rust-lld` points into the release of LLVM that this compiler was built with.
+  # `rust-lld` points at the linker of the release of LLVM that this compiler was built with: `lld-22`, which is itself a
+  # link once it is installed.
   local release
-  release=$(readlink -m /usr/bin/rust-lld | sed -n 's:.*/llvm-\([0-9]*\)/.*:\1:p')
+  release=$(readlink /usr/bin/rust-lld | sed -n 's:.*lld-\([0-9]*\)$:\1:p')
   [ -n "$release" ] || die "/usr/bin/rust-lld does not lead to a release of LLVM"
   need_packages "the wasm linker" "lld-$release"
 }
