@@ -63,7 +63,7 @@ ensure_wasm_opt() {
 }
 
 ensure_rust_components() {
-  cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt || die "no rustfmt found" "rustup component add rustfmt"
+  scripts/fmt.sh --version >/dev/null 2>&1 || with_default rustup component add rustfmt || die "no rustfmt found" "rustup component add rustfmt"
   cargo clippy --version >/dev/null 2>&1 || rustup component add clippy || die "no clippy found" "rustup component add clippy"
 }
 

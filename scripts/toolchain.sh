@@ -33,6 +33,11 @@ with_fallback() {
   "$@"
 }
 
+# Runs a command under the toolchain that was chosen before the fallback.
+with_default() {
+  if [ "${RUSTUP_TOOLCHAIN:-}" = "$fallback_toolchain" ]; then env -u RUSTUP_TOOLCHAIN "$@"; else "$@"; fi
+}
+
 # Selects the fallback only where the chosen compiler will not do and the fallback was set up.
 choose_toolchain() {
   if is_usable; then return 0; fi
