@@ -59,6 +59,19 @@ squeeze_css() {
   sed -z 's:/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/::g' | sed -e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' -e '/^$/d'
 }
 
+# Compresses the files as well as can be, once; the server sends what is there.
+compress() {
+  node -e '
+    const { readFileSync, writeFileSync } = require("node:fs");
+    const { brotliCompressSync, gzipSync } = require("node:zlib");
+    for (const path of process.argv.slice(1)) {
+      const bytes = readFileSync(path);
+      writeFileSync(`${path}.br`, brotliCompressSync(bytes));
+      writeFileSync(`${path}.gz`, gzipSync(bytes, { level: 9 }));
+    }
+  ' "$@"
+}
+
 assemble_site() {
   rm -rf "$site.next"
   mkdir -p "$site.next/pkg"
@@ -66,6 +79,7 @@ assemble_site() {
   cp "$staging/$name.js" "$staging/$name.wasm" "$site.next/pkg/"
   if [ -d "$staging/snippets" ]; then cp -R "$staging/snippets" "$site.next/pkg/"; fi
   inline_css style/main.css | squeeze_css >"$site.next/pkg/$name.css"
+  compress "$site.next/pkg/$name".{js,wasm,css}
   rm -rf "$site"
   mv "$site.next" "$site"
 }

@@ -4,11 +4,7 @@
 
 budget_kb=220
 
-size=$(node -e '
-  const { readFileSync } = require("node:fs");
-  const { brotliCompressSync } = require("node:zlib");
-  console.log(process.argv.slice(1).reduce((sum, file) => sum + brotliCompressSync(readFileSync(file)).length, 0));
-' "$site/pkg/xverse-chat.js" "$site/pkg/xverse-chat.wasm")
+size=$(cat "$site/pkg/xverse-chat.js.br" "$site/pkg/xverse-chat.wasm.br" | wc -c)
 
 say "script and wasm: $((size / 1000)) KB with brotli, at most $budget_kb KB"
 [ "$size" -le $((budget_kb * 1000)) ] || die "the page's script and wasm take $size bytes, at most ${budget_kb}000 expected" \

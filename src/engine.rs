@@ -14,6 +14,7 @@ pub mod load;
 pub mod memory;
 pub mod prompt;
 pub mod request;
+pub mod room;
 pub mod sampling;
 pub mod scheduler;
 pub mod stats;

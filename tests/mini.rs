@@ -16,6 +16,7 @@ use xverse_chat::{
         load::{self, DeviceChoice, LoadOptions},
         prompt::{PromptBuilder, Turn},
         request::{CacheScope, EngineEvent, GenerationRequest, LogprobsRequest},
+        room::KvSize,
         worker::{EngineHandle, EngineOptions, Generation},
     },
 };
@@ -96,7 +97,7 @@ impl Mini {
             tokenizer_path: FOLDER.into(),
             device: DeviceChoice::Cpu,
             prompt_format: None,
-            kv_memory_gib: None,
+            kv_size: KvSize::Auto,
             threads: None,
             is_mini: true,
         })

@@ -48,7 +48,7 @@ pub struct ModelInfo {
     pub weight_bytes: u64,
     /// Tokens that the KV pool holds, all conversations together.
     pub kv_capacity_tokens: u64,
-    /// Most tokens of prompt and answer together.
+    /// Most tokens of prompt and answer together: the model's context, or the KV pool where that is smaller.
     pub context_length: u32,
     /// How a conversation becomes a prompt.
     pub prompt_format: PromptFormat,

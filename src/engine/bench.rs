@@ -16,8 +16,10 @@ use super::{
     backend::Backend,
     checkpoint,
     config::ModelConfig,
+    kv::BLOCK_SIZE,
     load::{self, DeviceChoice, LoadError, LoadOptions},
     memory,
+    room::{self, KvSize},
 };
 
 /// What to measure.
@@ -120,6 +122,12 @@ pub enum BenchError {
         /// What fits.
         limit: usize,
     },
+    /// Sequences wait that nothing will ever let in.
+    #[error("{waiting} sequences found no room for their keys and values")]
+    NoRoom {
+        /// How many.
+        waiting: usize,
+    },
 }
 
 /// Loads and measures; `command` is put into the report as it is.
@@ -132,10 +140,6 @@ pub fn run(options: &BenchOptions, command: String) -> Result<Report, BenchError
     let began = Instant::now();
     let (shape, config, mut backend) = prepare(options)?;
     let load_s = began.elapsed().as_secs_f64();
-    let limit = config.max_position_embeddings;
-    if options.prompt + options.generate > limit {
-        return Err(BenchError::Context { prompt: options.prompt, generate: options.generate, limit });
-    }
     let bytes_per_step = streamed_bytes(&config);
     measure::warm_up(backend.as_mut())?;
     let mut cells = Vec::new();
@@ -196,30 +200,46 @@ impl Report {
 }
 
 fn prepare(options: &BenchOptions) -> Result<(String, ModelConfig, Box<dyn Backend>), BenchError> {
-    let load_options = |model_path: PathBuf| LoadOptions {
-        tokenizer_path: model_path.clone(),
-        model_path,
-        device: options.device,
-        prompt_format: None,
-        kv_memory_gib: None,
-        threads: Some(options.threads),
-        is_mini: false,
-    };
     match &options.weights {
         BenchWeights::Checkpoint(path) => {
             let config = ModelConfig::read(path).map_err(LoadError::from)?;
-            let loaded = load::load(&load_options(path.clone()))?;
+            check_context(options, &config)?;
+            let loaded = load::load(&LoadOptions {
+                model_path: path.clone(),
+                tokenizer_path: path.clone(),
+                device: options.device,
+                prompt_format: None,
+                kv_size: kv_size(options),
+                threads: Some(options.threads),
+                is_mini: false,
+            })?;
             Ok((loaded.info.name, config, loaded.backend))
         }
         BenchWeights::Random(shape) => {
             let config = shape.config();
+            check_context(options, &config)?;
             let kind = load::cpu_kind(options.device)?;
-            load::check_memory(shape.distinct_parameters())?;
+            let weight_bytes = room::weight_bytes(shape.distinct_parameters());
+            let n_blocks = room::n_blocks(&config, kv_size(options), weight_bytes, memory::available())
+                .map_err(LoadError::from)?;
             let weights = checkpoint::random(&config, 0, DType::F32, &Device::Cpu);
-            let backend = load::cpu_backend(kind, &config, weights, &load_options(PathBuf::new()))?;
+            let backend =
+                load::cpu_backend(kind, &config, weights, n_blocks, options.threads).map_err(LoadError::from)?;
             Ok((shape.name().to_owned(), config, backend))
         }
     }
+}
+
+fn check_context(options: &BenchOptions, config: &ModelConfig) -> Result<(), BenchError> {
+    let BenchOptions { prompt, generate, .. } = *options;
+    let limit = config.max_position_embeddings;
+    if prompt + generate > limit { Err(BenchError::Context { prompt, generate, limit }) } else { Ok(()) }
+}
+
+/// Room for the largest cell, with each sequence in whole blocks, or for the warm-up where that is larger.
+fn kv_size(options: &BenchOptions) -> KvSize {
+    let per_sequence = (options.prompt + options.generate).max(measure::WARM_UP_TOKENS).next_multiple_of(BLOCK_SIZE);
+    KvSize::Tokens(per_sequence * options.concurrency.iter().copied().max().unwrap_or(1))
 }
 
 /// Bytes of weights that a decode step must read: all but the embedding table, of which it reads a row.

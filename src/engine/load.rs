@@ -20,6 +20,7 @@ use super::{
     kv::BLOCK_SIZE,
     memory,
     prompt::PromptBuilder,
+    room::{self, KvSize, RoomError},
     tokenizer::{ChatTokenizer, TokenizerError},
 };
 use crate::chat::info::{ModelInfo, PromptFormat};
@@ -35,8 +36,8 @@ pub struct LoadOptions {
     pub device: DeviceChoice,
     /// `None` for what the vocabulary says.
     pub prompt_format: Option<PromptFormat>,
-    /// GiB for keys and values; `None` for what suits the model.
-    pub kv_memory_gib: Option<f64>,
+    /// Room for keys and values.
+    pub kv_size: KvSize,
     /// Threads that compute; `None` for one less than there are cores.
     pub threads: Option<usize>,
     /// Whether this is the mini model that ships with the project.
@@ -103,16 +104,9 @@ pub enum LoadError {
         /// Which card was asked for.
         index: usize,
     },
-    /// The weights do not fit.
-    #[error(
-        "the model needs {needed:.1} GiB in f32 on the cpu, {available:.1} GiB are available\nhint: a machine with more memory, or a smaller checkpoint"
-    )]
-    Memory {
-        /// GiB of weights.
-        needed: f64,
-        /// GiB that the system says are available.
-        available: f64,
-    },
+    /// It does not fit into memory.
+    #[error(transparent)]
+    Room(#[from] RoomError),
     /// Nobody asked for the cpu, and it would take its time.
     #[error(
         "there is no gpu backend in this build, and on the cpu this model is expected to take {seconds:.1} s a token: {gib:.1} GiB of weights at {gb_s:.1} GB/s\nhint: --device cpu runs it all the same"
@@ -125,23 +119,11 @@ pub enum LoadError {
         /// How fast memory is copied.
         gb_s: f64,
     },
-    /// Too little room for keys and values.
-    #[error(
-        "{given_gib:.3} GiB for keys and values hold {positions} tokens, expected at least {BLOCK_SIZE}\nhint: give --kv_memory more"
-    )]
-    KvMemory {
-        /// What was given.
-        given_gib: f64,
-        /// How many tokens that is.
-        positions: usize,
-    },
     /// The backend failed while it took the weights.
     #[error("the weights could not be loaded: {0}")]
     Backend(#[from] candle_core::Error),
 }
 
-/// GiB for keys and values where nothing is said.
-const DEFAULT_KV_GIB: f64 = 1.0;
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// Loads a model; takes seconds to minutes, so call it from a thread that may block.
@@ -160,16 +142,17 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     }
     let n_parameters = checkpoint.n_parameters();
     let kind = cpu_kind(options.device)?;
-    check_memory(n_parameters)?;
+    let n_blocks = room::n_blocks(&config, options.kv_size, room::weight_bytes(n_parameters), memory::available())?;
+    let threads = options.threads.unwrap_or_else(default_threads);
     if options.device == DeviceChoice::Auto {
-        let threads = options.threads.unwrap_or_else(default_threads);
         check_speed(n_parameters, || memory::copy_gb_s(threads, 64))?;
     }
     let weights = checkpoint.var_builder(DType::F32, &Device::Cpu);
-    let backend = cpu_backend(kind, &config, weights, options)?;
+    let backend = cpu_backend(kind, &config, weights, n_blocks, threads)?;
     let prompt_format = options.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(&config));
-    let prompts = PromptBuilder::new(Arc::clone(&tokenizer), &config, prompt_format);
     let spec = backend.spec();
+    let kv_capacity_tokens = spec.n_blocks * BLOCK_SIZE;
+    let prompts = PromptBuilder::new(Arc::clone(&tokenizer), &config, prompt_format).within(kv_capacity_tokens);
     let info = ModelInfo {
         name: folder_name(&options.model_path),
         is_mini: options.is_mini,
@@ -178,8 +161,8 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         quantize: "none".into(),
         device: spec.device.clone(),
         weight_bytes: spec.weight_bytes,
-        kv_capacity_tokens: (spec.n_blocks * BLOCK_SIZE) as u64,
-        context_length: config.max_position_embeddings as u32,
+        kv_capacity_tokens: kv_capacity_tokens as u64,
+        context_length: prompts.max_positions() as u32,
         prompt_format,
         defaults,
         load_seconds: began.elapsed().as_secs_f32(),
@@ -196,18 +179,17 @@ pub enum CpuKind {
     Reference,
 }
 
-/// Puts weights behind a backend.
+/// Puts weights behind a backend with room for `n_blocks` blocks of keys and values.
 ///
 /// # Errors
-/// [`LoadError::KvMemory`], or [`LoadError::Backend`] where a tensor cannot be read.
+/// candle's, where a tensor cannot be read.
 pub fn cpu_backend(
     kind: CpuKind,
     config: &ModelConfig,
     weights: VarBuilder<'_>,
-    options: &LoadOptions,
-) -> Result<Box<dyn Backend>, LoadError> {
-    let n_blocks = n_blocks(config, options.kv_memory_gib)?;
-    let threads = options.threads.unwrap_or_else(default_threads);
+    n_blocks: usize,
+    threads: usize,
+) -> Result<Box<dyn Backend>, candle_core::Error> {
     Ok(match kind {
         CpuKind::Paged => Box::new(CpuBackend::new(config, &weights, n_blocks, threads)?),
         CpuKind::Reference => {
@@ -235,19 +217,6 @@ pub fn cpu_kind(device: DeviceChoice) -> Result<CpuKind, LoadError> {
     }
 }
 
-/// Blocks for the given memory; where nothing is given, no more than 64 whole contexts need.
-fn n_blocks(config: &ModelConfig, kv_memory_gib: Option<f64>) -> Result<usize, LoadError> {
-    let bytes_per_block = CpuBackend::kv_bytes_per_position(config) * BLOCK_SIZE;
-    let given_gib = kv_memory_gib.unwrap_or(DEFAULT_KV_GIB);
-    let n_blocks = (given_gib * GIB / bytes_per_block as f64) as usize;
-    if n_blocks == 0 {
-        let positions = (given_gib * GIB / CpuBackend::kv_bytes_per_position(config) as f64) as usize;
-        return Err(LoadError::KvMemory { given_gib, positions });
-    }
-    let useful = 64 * config.max_position_embeddings.div_ceil(BLOCK_SIZE);
-    Ok(if kv_memory_gib.is_none() { n_blocks.min(useful) } else { n_blocks })
-}
-
 /// Refuses a tokenizer that is not this config's.
 ///
 /// # Errors
@@ -260,22 +229,10 @@ pub fn check_vocabulary(tokenizer: &ChatTokenizer, config: &ModelConfig) -> Resu
     }
 }
 
-/// Whether so many f32 parameters fit into what memory is available.
-///
-/// # Errors
-/// [`LoadError::Memory`].
-pub fn check_memory(n_parameters: u64) -> Result<(), LoadError> {
-    let needed = n_parameters as f64 * DType::F32.size_in_bytes() as f64 / GIB;
-    match memory::available() {
-        Some(available) if needed > available / GIB => Err(LoadError::Memory { needed, available: available / GIB }),
-        Some(_) | None => Ok(()),
-    }
-}
-
 /// Whether a model of so many f32 parameters can be expected to say a token a second where memory is copied at
 /// `copy_gb_s`: what `auto` asks for, since each token reads all weights. A small model is not even measured for.
 fn check_speed(n_parameters: u64, copy_gb_s: impl FnOnce() -> f64) -> Result<(), LoadError> {
-    let gib = n_parameters as f64 * DType::F32.size_in_bytes() as f64 / GIB;
+    let gib = room::weight_bytes(n_parameters) / GIB;
     if gib < 1.0 {
         return Ok(());
     }

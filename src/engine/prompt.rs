@@ -91,6 +91,18 @@ impl PromptBuilder {
         }
     }
 
+    /// The same, where prompt and answer have no more than `n_tokens` together, be the context larger.
+    #[must_use]
+    pub fn within(self, n_tokens: usize) -> Self {
+        Self { max_positions: self.max_positions.min(n_tokens), ..self }
+    }
+
+    /// Most tokens of prompt and answer together.
+    #[must_use]
+    pub fn max_positions(&self) -> usize {
+        self.max_positions
+    }
+
     /// The format that `auto` means for a checkpoint: v1 for a vocabulary of 100,278, else v2.
     #[must_use]
     pub fn auto_format(config: &ModelConfig) -> PromptFormat {
@@ -110,7 +122,7 @@ impl PromptBuilder {
     /// The prompt for an answer of up to `max_new_tokens` to the last of `turns`.
     ///
     /// The last turn must be a user or exec turn. Before it, turns may come in any order: an answer belongs to the
-    /// question before it, and answers before the first question are left out.
+    /// question or the system turn before it, and answers before the first of those are left out.
     ///
     /// # Errors
     /// [`PromptError`].

@@ -174,7 +174,10 @@ impl Scheduler {
                 Err(SamplingError::NotANumber) => Some(EngineEnd::NotANumber),
             };
             if let Some(reason) = end {
-                let ended = self.running.remove(at);
+                let mut ended = self.running.remove(at);
+                if reason == EngineEnd::NotANumber {
+                    ended.distrust();
+                }
                 outcomes.push(Outcome::Ended(ended.id, reason));
                 self.release(ended);
             }

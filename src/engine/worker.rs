@@ -11,7 +11,7 @@ mod run;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc as sync_mpsc,
     },
@@ -19,6 +19,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     backend::{Backend, SequenceId},
@@ -33,7 +34,8 @@ use super::{
 pub struct EngineOptions {
     /// Most sequences computed at once.
     pub max_running: usize,
-    /// Most requests that wait.
+    /// Most requests taken beyond `max_running`. Where keys and values have no room for so many at once, more of those
+    /// taken wait.
     pub max_waiting: usize,
     /// Most prompt tokens a step reads while others decode.
     pub prefill_chunk: usize,
@@ -65,6 +67,10 @@ struct Shared {
     in_flight: AtomicUsize,
     next_sequence: AtomicU64,
     closed: AtomicBool,
+    /// Cancelled when the thread is over, however that came.
+    over: CancellationToken,
+    /// What the device said when it was lost.
+    lost: OnceLock<String>,
     started: Instant,
     limits: RequestLimits,
 }
@@ -120,6 +126,8 @@ impl EngineHandle {
             in_flight: AtomicUsize::new(0),
             next_sequence: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            over: CancellationToken::new(),
+            lost: OnceLock::new(),
             started: Instant::now(),
             limits: RequestLimits {
                 max_running: options.max_running,
@@ -130,9 +138,14 @@ impl EngineHandle {
         });
         shared.stats.kv_blocks_total.set(spec.n_blocks as u64);
         let mut thread = run::Thread::new(backend, tokenizer, eos_token_id, options, Arc::clone(&shared));
+        let over = shared.over.clone().drop_guard();
         std::thread::Builder::new()
             .name("engine".into())
-            .spawn(move || thread.run(&inbox))
+            .spawn(move || {
+                // Dropped when the thread unwinds, too; the inbox before it, so that nothing is asked for in vain after it.
+                let (_over, inbox) = (over, inbox);
+                thread.run(&inbox);
+            })
             .expect("invariant: a program that has just started can start a thread");
         Self { commands, shared }
     }
@@ -170,7 +183,18 @@ impl EngineHandle {
     pub fn is_alive(&self) -> bool {
         let now = self.shared.started.elapsed().as_millis() as u64;
         !self.shared.closed.load(Ordering::Acquire)
+            && !self.shared.over.is_cancelled()
             && now.saturating_sub(self.shared.stats.heartbeat_ms.get()) < HEARTBEAT_LIMIT_MS
+    }
+
+    /// Waits until the thread is over and says why; where nobody told it to end, nothing can be asked for any more.
+    pub async fn over(&self) -> String {
+        self.shared.over.cancelled().await;
+        match self.shared.lost.get() {
+            Some(why) => format!("the device is lost: {why}"),
+            None if self.shared.closed.load(Ordering::Acquire) => "the engine was told to end".into(),
+            None => "the engine's thread broke off; the lines above say where".into(),
+        }
     }
 
     /// Ends all requests with [`super::request::EngineEnd::ShuttingDown`] and the thread with them.

@@ -53,7 +53,7 @@ pub struct ServeArgs {
     /// Sequences decoding at once [default: 32]
     #[arg(long = "max_running")]
     pub max_running: Option<u32>,
-    /// Requests that may wait [default: 64]
+    /// Requests taken beyond those [default: 64]
     #[arg(long = "max_waiting")]
     pub max_waiting: Option<u32>,
     /// Names that the Host header may carry besides IP addresses, localhost and --host; separated by commas
@@ -99,7 +99,7 @@ pub struct CheckArgs {
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Folder with config.json and weights
-    #[arg(long = "model_path", conflicts_with = "random_weights")]
+    #[arg(long = "model_path", required_unless_present = "random_weights", conflicts_with = "random_weights")]
     pub model_path: Option<PathBuf>,
     /// Random weights of this shape: 13b, 7b, 1b or mini
     #[arg(long = "random_weights", value_parser = ["13b", "7b", "1b", "mini"])]
@@ -107,6 +107,9 @@ pub struct BenchArgs {
     /// auto, cpu or reference
     #[arg(long, default_value = "auto", value_parser = device)]
     pub device: DeviceChoice,
+    /// none; this version has no 8 and 4
+    #[arg(long, value_parser = quantize)]
+    pub quantize: Option<Quantize>,
     /// Tokens of each prompt
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     pub prompt: u32,
@@ -117,8 +120,8 @@ pub struct BenchArgs {
     #[arg(long, default_value = "1,4,8", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub concurrency: Vec<u32>,
     /// Threads that compute [default: one less than there are cores]
-    #[arg(long)]
-    pub threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
     /// Write the result here as JSON, too
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -274,6 +277,8 @@ mod tests {
             ["--kv_memory", "-1"],
             ["--kv_memory", "NaN"],
             ["--nonsense", "1"],
+            ["bench", "--prompt=5"],
+            ["bench", "--random_weights=2b"],
         ] {
             assert_eq!(parse(&args).unwrap_err().exit_code(), 2, "{args:?}");
         }
@@ -290,5 +295,8 @@ mod tests {
     fn bench_takes_a_list_of_concurrencies() {
         let cli = parse(&["bench", "--random-weights", "1b", "--concurrency", "1,2"]).unwrap();
         assert!(matches!(cli.command, Some(Command::Bench(args)) if args.concurrency == [1, 2]));
+        for flag in ["--threads=0", "--model_path=x", "--quantize=3", "--concurrency=0"] {
+            assert_eq!(parse(&["bench", "--random_weights=1b", flag]).unwrap_err().exit_code(), 2, "{flag}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use leptos::config::LeptosOptions;
 
 use self::file::FileConfig;
 use super::{cli::ServeArgs, failure::Failure};
-use crate::engine::{load::LoadOptions, worker::EngineOptions};
+use crate::engine::{load::LoadOptions, room::KvSize, worker::EngineOptions};
 
 /// Everything that a server is started with.
 #[derive(Debug, Clone)]
@@ -114,7 +114,7 @@ impl Config {
                 tokenizer_path: model.tokenizer_path,
                 device: model.device,
                 prompt_format: model.prompt_format,
-                kv_memory_gib: args.kv_memory,
+                kv_size: args.kv_memory.map_or(KvSize::Auto, KvSize::Gib),
                 threads: file.engine.threads.map(|threads| at_least_one("threads", Some(threads), 1)).transpose()?,
                 is_mini: model.is_mini,
             },

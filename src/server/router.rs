@@ -16,7 +16,10 @@ use axum::{
     routing::{MethodFilter, get, on},
 };
 use leptos::{config::LeptosOptions, prelude::provide_context, server_fn::axum::server_fn_paths};
-use leptos_axum::{file_and_error_handler_with_context, handle_server_fns_with_context, render_app_async_with_context};
+use leptos_axum::{
+    file_and_error_handler_with_context, handle_server_fns_with_context, render_app_async_with_context,
+    site_pkg_dir_service, site_pkg_dir_service_route_path,
+};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{CompressionLayer, CompressionLevel},
@@ -55,6 +58,8 @@ pub fn router(server: Arc<Server>, leptos: LeptosOptions, allowed_hosts: &[Strin
     let pages = commands(provide_server.clone())
         .route("/", get(draw.clone()))
         .route("/c/{conversation}", get(draw))
+        // As compressed when built, where that is there, and not at all where the browser has it.
+        .route_service(&site_pkg_dir_service_route_path(&leptos), site_pkg_dir_service(&leptos))
         .fallback(file_and_error_handler_with_context::<LeptosOptions, _>(provide_server, page))
         .with_state(leptos)
         .layer(middleware::map_response(with_status_of_error))

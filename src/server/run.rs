@@ -20,7 +20,7 @@ use super::{
     failure::Failure,
     log, report,
     router::router,
-    shutdown::{Signals, drain},
+    shutdown::{Signals, drain, end_answers},
     state::{Ready, Server},
 };
 use crate::engine::{
@@ -72,14 +72,15 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
     let serving = axum::serve(listener, app).with_graceful_shutdown(closed.clone().cancelled_owned());
     let serving = tokio::spawn(serving.into_future());
     let ended = until_told(&server, signals, config.load, config.engine, &closed).await;
-    if ended.is_ok() {
+    if closed.is_cancelled() {
         // Connections that only stay open are closed at once; those that do not close are not waited for.
         let _ = tokio::time::timeout(std::time::Duration::from_millis(500), serving).await;
     }
     ended
 }
 
-/// Loads the model, then waits for the signal to end; drains on the first one, comes back at once on the second.
+/// Loads the model, then waits for the signal to end; drains on the first one, comes back at once on the second. Cancels
+/// `closed` where connections are to be closed in order.
 async fn until_told(
     server: &Arc<Server>,
     mut signals: Signals,
@@ -87,11 +88,23 @@ async fn until_told(
     engine: EngineOptions,
     closed: &CancellationToken,
 ) -> Result<(), Failure> {
-    tokio::select! {
+    let engine = tokio::select! {
         loaded = load_on_a_thread(options) => take_in(server, loaded, engine)?,
-        () = signals.next() => return Ok(()),
+        () = signals.next() => {
+            server.draining.cancel();
+            closed.cancel();
+            return Ok(());
+        }
+    };
+    tokio::select! {
+        () = signals.next() => {}
+        why = engine.over() => {
+            server.set_unavailable("the engine has ended");
+            end_answers(server).await;
+            closed.cancel();
+            return Err(Failure::Device(format!("{why}; expected an engine that goes on\nhint: start the program again")));
+        }
     }
-    signals.next().await;
     println!("ending; running answers have {} s", server.limits.drain.as_secs());
     tokio::select! {
         () = drain(server) => closed.cancel(),
@@ -117,7 +130,7 @@ fn take_in(
     server: &Arc<Server>,
     loaded: Option<Result<Loaded, LoadError>>,
     options: EngineOptions,
-) -> Result<(), Failure> {
+) -> Result<EngineHandle, Failure> {
     let refused = |message: String| {
         server.set_unavailable("the model could not be loaded");
         Failure::Refused(message)
@@ -127,8 +140,8 @@ fn take_in(
         .map_err(|error| refused(error.to_string()))?;
     let engine = EngineHandle::spawn(loaded.backend, loaded.tokenizer, loaded.eos_token_id, options);
     print!("{}", report::loaded(&loaded.info));
-    server.set_ready(Ready { engine, prompts: loaded.prompts, model: loaded.info });
-    Ok(())
+    server.set_ready(Ready { engine: engine.clone(), prompts: loaded.prompts, model: loaded.info });
+    Ok(engine)
 }
 
 fn listen(address: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {

@@ -182,9 +182,8 @@ async fn admit(
     let turns = with_system(ready, ask.system, turns)?;
     let prompt = make_prompt(server, ready, turns, sampling.max_new_tokens).await?;
     // As in the original, a long `max_new_tokens` still leaves the prompt half the context; the answer gets the rest.
-    let room = u64::from(ready.model.context_length).min(ready.model.kv_capacity_tokens);
-    let rest = room.saturating_sub(prompt.ids.len() as u64).max(1);
-    let sampling = Sampling { max_new_tokens: u64::from(sampling.max_new_tokens).min(rest) as u32, ..sampling };
+    let rest = ready.model.context_length.saturating_sub(prompt.ids.len() as u32).max(1);
+    let sampling = Sampling { max_new_tokens: sampling.max_new_tokens.min(rest), ..sampling };
     let prompt_ids: Arc<[u32]> = prompt.ids.into();
     let request = GenerationRequest {
         prompt_ids: prompt_ids.clone(),
@@ -267,8 +266,8 @@ fn submit_error(error: SubmitError) -> ChatError {
     }
 }
 
-/// Records what `records` makes of the answer's record, and lets the generation run. Nothing here waits, so a client that
-/// goes away in between cannot leave half of it.
+/// Records what `records` makes of the answer's record, and lets the generation run, unless the server began to go down
+/// meanwhile. Nothing here waits, so a client that goes away in between cannot leave half of it.
 fn begin(
     server: &Arc<Server>,
     ask: &Ask<'_>,
@@ -276,6 +275,7 @@ fn begin(
     arrived: Instant,
     records: impl FnOnce(Record) -> Vec<Record>,
 ) -> Result<AnswerPlace, ChatError> {
+    server.ready()?;
     let id = GenerationId::random();
     let prompt_tokens = admitted.prompt_ids.len() as u32;
     let records = records(Record {

@@ -51,6 +51,12 @@ pub async fn drain(server: &Arc<Server>) {
     if let Some(ready) = server.loaded() {
         ready.engine.shut_down();
     }
+    end_answers(server).await;
+}
+
+/// Waits until all answers have their ends, once the engine is over or has been told to be and nothing new is begun.
+pub async fn end_answers(server: &Arc<Server>) {
+    server.tasks.close();
     if timeout(END_TIME, server.tasks.wait()).await.is_err() {
         tracing::error!("some answers have not ended, the engine does not answer");
     }

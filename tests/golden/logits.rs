@@ -1,6 +1,9 @@
 //! Both backends, loaded from checkpoint folders, against transformers.
 
-use xverse_chat::engine::load::{DeviceChoice, LoadOptions, Loaded, load};
+use xverse_chat::engine::{
+    load::{DeviceChoice, LoadOptions, Loaded, load},
+    room::KvSize,
+};
 
 use super::{
     driver::Driver,
@@ -18,7 +21,7 @@ pub fn loaded(model: &GoldenModel, device: DeviceChoice) -> Loaded {
         tokenizer_path: dir.path().to_owned(),
         device,
         prompt_format: None,
-        kv_memory_gib: None,
+        kv_size: KvSize::Auto,
         threads: Some(2),
         is_mini: false,
     };

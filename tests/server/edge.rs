@@ -103,6 +103,26 @@ async fn the_pages_policy_has_the_nonce_of_its_scripts() {
 }
 
 #[tokio::test]
+async fn a_file_is_sent_as_it_was_compressed_and_only_once() {
+    let house = House::build(Plan::default());
+    let ask = |headers: &[(&str, &str)]| {
+        let mut request = request(Method::GET, "/pkg/xverse-chat.css");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        house.ask(request.body(Body::empty()).unwrap())
+    };
+    let compressed = ask(&[("accept-encoding", "gzip, br")]).await;
+    assert_eq!((compressed.header("content-encoding"), compressed.body.as_str()), ("br", "as brotli"));
+    assert_eq!(compressed.header("cache-control"), "no-cache");
+    let plain = ask(&[]).await;
+    assert_eq!((plain.header("content-encoding"), plain.body.as_str()), ("", "body { color: black }"));
+    let again = ask(&[("if-modified-since", plain.header("last-modified"))]).await;
+    assert_eq!((again.status.as_u16(), again.body.as_str()), (304, ""));
+    assert_eq!(again.header("cache-control"), "no-cache");
+}
+
+#[tokio::test]
 async fn nothing_outside_the_pages_folder_is_served() {
     let house = House::build(Plan::default());
     assert_eq!(house.get("/pkg/xverse-chat.css").await.status, 200);

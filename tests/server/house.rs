@@ -81,6 +81,7 @@ impl House {
         let site = tempfile::tempdir().unwrap();
         std::fs::create_dir(site.path().join("pkg")).unwrap();
         std::fs::write(site.path().join("pkg/xverse-chat.css"), "body { color: black }").unwrap();
+        std::fs::write(site.path().join("pkg/xverse-chat.css.br"), "as brotli").unwrap();
         let server = Server::new("A title".to_owned(), plan.limits.clone());
         if plan.is_loaded {
             server.set_ready(ready(&plan, gate.clone()));

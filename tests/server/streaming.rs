@@ -73,7 +73,9 @@ async fn a_second_turn_follows_the_first_answer() {
     second.parent = Some(started.answer.id);
     let again = house.started(&second).await;
     let screen = house.whole(generation(&again)).await;
-    assert!(screen.end.unwrap().1.prompt_tokens > 20, "the prompt holds the first round");
+    let stats = screen.end.unwrap().1;
+    assert!(stats.prompt_tokens > 20, "the prompt holds the first round: {stats:?}");
+    assert!(stats.reused_tokens >= 16, "what the first round computed is used again: {stats:?}");
     let page = house.page(first.conversation).await.conversation.unwrap();
     assert_eq!(page.messages.len(), 4);
     assert_eq!(page.leaf, Some(again.answer.id));

@@ -22,9 +22,14 @@ pub(super) struct Times {
     tokens: HashMap<SequenceId, Vec<Duration>>,
 }
 
+const WARM_UP: (usize, usize) = (16, 4);
+/// Tokens that the warm-up needs room for.
+pub(super) const WARM_UP_TOKENS: usize = WARM_UP.0 + WARM_UP.1;
+
 /// A short run, so that pages are there and clocks are up.
 pub(super) fn warm_up(backend: &mut dyn Backend) -> Result<(), BenchError> {
-    times(backend, 16, 4, 1).map(|_| ())
+    let (prompt, generate) = WARM_UP;
+    times(backend, prompt, generate, 1).map(|_| ())
 }
 
 /// Submits `concurrency` sequences at once and runs them to their ends.
@@ -50,6 +55,9 @@ pub(super) fn times(
     let mut live = concurrency;
     while live > 0 {
         let batch = scheduler.plan();
+        if batch.rows.is_empty() {
+            return Err(BenchError::NoRoom { waiting: live });
+        }
         let outputs = backend.step(&batch)?;
         if let Some(Err(error)) = outputs.iter().find(|output| output.is_err()) {
             return Err((*error).into());

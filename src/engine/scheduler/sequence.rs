@@ -131,6 +131,11 @@ impl Sequence {
         }
     }
 
+    /// What it computed may be wrong, so none of it is to be kept.
+    pub(super) fn distrust(&mut self) {
+        self.computed = 0;
+    }
+
     /// Its blocks, and the tokens whose keys and values they hold.
     pub(super) fn into_parts(mut self) -> (Table, Vec<u32>) {
         self.ids.truncate(self.computed);

@@ -71,6 +71,17 @@ fn a_long_prompt_does_not_hold_up_those_that_decode() {
 }
 
 #[test]
+fn nothing_is_kept_of_what_ended_without_numbers() {
+    let mut scheduler = scheduler(1, 64, 64);
+    let shared = GenerationRequest { scope: CacheScope::Shared(1), ..request(40, 10) };
+    scheduler.submit(SequenceId(1), shared);
+    let batch = scheduler.plan();
+    let outcomes = scheduler.step_done(&batch, vec![Err(SamplingError::NotANumber)]);
+    assert_eq!(outcomes, [Outcome::Ended(SequenceId(1), EngineEnd::NotANumber)]);
+    assert_eq!(scheduler.occupancy(), Occupancy { running: 0, waiting: 0, blocks_used: 0, blocks_cached: 0 });
+}
+
+#[test]
 fn the_end_token_ends_and_is_not_told() {
     let mut scheduler = scheduler(1, 8, 8);
     scheduler.submit(SequenceId(1), request(3, 10));

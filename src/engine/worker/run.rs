@@ -40,13 +40,16 @@ struct Live {
     events: mpsc::Sender<EngineEvent>,
     detokenizer: Detokenizer,
     stop: StopStrings,
+    /// Whether a stop string came up, after which no text is told.
+    is_stopped: bool,
     /// Prompt tokens counted so far; none before it was admitted.
     prefilled: Option<usize>,
 }
 
 enum Flow {
     GoOn,
-    ShutDown,
+    /// The thread is over, and with it whatever it has, for this reason.
+    End(EngineEnd),
 }
 
 impl Thread {
@@ -66,16 +69,19 @@ impl Thread {
     /// Takes commands in, plans, steps, tells; until told to end or nobody is left who could ask for anything.
     pub(super) fn run(&mut self, inbox: &sync_mpsc::Receiver<Command>) {
         loop {
-            if matches!(self.take_commands(inbox), Flow::ShutDown) {
-                let outcomes = self.scheduler.end_all(EngineEnd::ShuttingDown);
+            let mut flow = self.take_commands(inbox);
+            if matches!(flow, Flow::GoOn) {
+                let batch = self.scheduler.plan();
+                self.idle = batch.rows.is_empty();
+                if !self.idle {
+                    flow = self.step(&batch);
+                }
+            }
+            if let Flow::End(reason) = flow {
+                let outcomes = self.scheduler.end_all(reason);
                 self.tell(outcomes);
                 self.count();
                 return;
-            }
-            let batch = self.scheduler.plan();
-            self.idle = batch.rows.is_empty();
-            if !self.idle {
-                self.step(&batch);
             }
             self.count();
         }
@@ -86,17 +92,17 @@ impl Thread {
         if self.idle {
             match inbox.recv_timeout(IDLE_TICK) {
                 Ok(command) => {
-                    if matches!(self.obey(command), Flow::ShutDown) {
-                        return Flow::ShutDown;
+                    if let end @ Flow::End(_) = self.obey(command) {
+                        return end;
                     }
                 }
                 Err(sync_mpsc::RecvTimeoutError::Timeout) => {}
-                Err(sync_mpsc::RecvTimeoutError::Disconnected) => return Flow::ShutDown,
+                Err(sync_mpsc::RecvTimeoutError::Disconnected) => return Flow::End(EngineEnd::ShuttingDown),
             }
         }
         while let Ok(command) = inbox.try_recv() {
-            if matches!(self.obey(command), Flow::ShutDown) {
-                return Flow::ShutDown;
+            if let end @ Flow::End(_) = self.obey(command) {
+                return end;
             }
         }
         Flow::GoOn
@@ -112,7 +118,7 @@ impl Thread {
                 let outcomes = self.scheduler.end(sequence, EngineEnd::Cancelled);
                 self.tell(outcomes);
             }
-            Command::ShutDown => return Flow::ShutDown,
+            Command::ShutDown => return Flow::End(EngineEnd::ShuttingDown),
         }
         Flow::GoOn
     }
@@ -124,12 +130,12 @@ impl Thread {
             detokenizer.push(*id);
         }
         let stop = StopStrings::new(std::mem::take(&mut request.stop));
-        self.live.insert(sequence, Live { events, detokenizer, stop, prefilled: None });
+        self.live.insert(sequence, Live { events, detokenizer, stop, is_stopped: false, prefilled: None });
         let outcomes = self.scheduler.submit(sequence, request);
         self.tell(outcomes);
     }
 
-    fn step(&mut self, batch: &Batch) {
+    fn step(&mut self, batch: &Batch) -> Flow {
         let began = Instant::now();
         if self.options.poison_freed_blocks {
             let freed = self.scheduler.take_freed();
@@ -139,33 +145,44 @@ impl Thread {
         }
         let result = catch_unwind(AssertUnwindSafe(|| self.backend.step(batch)));
         self.shared.stats.steps.add(1);
-        match result {
+        let flow = match result {
             Ok(Ok(outputs)) => self.step_done(batch, outputs),
+            Ok(Err(BackendError::DeviceLost(why))) => self.device_lost(why),
             Ok(Err(error)) => self.step_failed(&error.to_string()),
             Err(_) => self.step_failed("the step panicked"),
-        }
+        };
         let pace = Duration::from_millis(self.options.min_step_ms);
         if let Some(rest) = pace.checked_sub(began.elapsed()) {
             std::thread::sleep(rest);
         }
+        flow
     }
 
-    fn step_done(&mut self, batch: &Batch, outputs: Vec<Result<RowOutput, SamplingError>>) {
+    fn step_done(&mut self, batch: &Batch, outputs: Vec<Result<RowOutput, SamplingError>>) -> Flow {
         let outcomes = self.scheduler.step_done(batch, outputs);
         self.tell(outcomes);
+        Flow::GoOn
     }
 
-    fn step_failed(&mut self, why: &str) {
+    fn step_failed(&mut self, why: &str) -> Flow {
         tracing::error!(why, "a step failed; its answers end and the caches are rebuilt");
         self.shared.stats.failures.add(1);
         let outcomes = self.scheduler.end_running(EngineEnd::StepFailed);
         self.tell(outcomes);
-        let reset = catch_unwind(AssertUnwindSafe(|| self.backend.reset()));
-        if let Ok(Err(BackendError::DeviceLost(why))) = reset {
-            tracing::error!(why, "the device is lost");
+        match catch_unwind(AssertUnwindSafe(|| self.backend.reset())) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return self.device_lost(error.to_string()),
+            Err(_) => return self.device_lost("forgetting keys and values panicked".into()),
         }
         let outcomes = self.scheduler.admit();
         self.tell(outcomes);
+        Flow::GoOn
+    }
+
+    fn device_lost(&mut self, why: String) -> Flow {
+        tracing::error!(why, "the device is lost");
+        self.shared.lost.get_or_init(|| why);
+        Flow::End(EngineEnd::StepFailed)
     }
 
     fn tell(&mut self, outcomes: Vec<Outcome>) {
@@ -205,8 +222,8 @@ impl Thread {
         let heard = live.events.try_send(EngineEvent::Token { id: token, text, logprobs }).is_ok();
         match (stopped, heard) {
             (true, _) => {
-                live.stop = StopStrings::new(Vec::new());
-                live.detokenizer = Detokenizer::new(Arc::clone(&self.tokenizer));
+                live.is_stopped = true;
+                // Nothing happens where this was the last token allowed: its end is on the way.
                 self.scheduler.end(sequence, EngineEnd::StopString)
             }
             (false, false) => self.scheduler.end(sequence, EngineEnd::Cancelled),
@@ -238,12 +255,16 @@ impl Thread {
         let Some(mut live) = self.live.remove(&sequence) else {
             return;
         };
-        let mut text = match live.stop.push(&live.detokenizer.finish()) {
-            Checked::Text(text) | Checked::Stopped(text) => text,
+        let end = if live.is_stopped {
+            EngineEvent::End { reason: EngineEnd::StopString, text: String::new() }
+        } else {
+            match live.stop.push(&live.detokenizer.finish()) {
+                Checked::Stopped(text) => EngineEvent::End { reason: EngineEnd::StopString, text },
+                Checked::Text(text) => EngineEvent::End { reason, text: text + &live.stop.finish() },
+            }
         };
-        text.push_str(&live.stop.finish());
         // A reader that is gone needs no end.
-        let _ = live.events.try_send(EngineEvent::End { reason, text });
+        let _ = live.events.try_send(end);
         self.shared.leave();
     }
 

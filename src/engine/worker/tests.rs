@@ -30,6 +30,7 @@ enum Fault {
     None,
     Panic,
     Error,
+    Lost,
     NotANumber,
 }
 
@@ -48,6 +49,7 @@ impl Backend for Scripted {
             Fault::None => Ok(batch.rows.iter().map(|row| Ok(output(row))).collect()),
             Fault::Panic => panic!("as the script says"),
             Fault::Error => Err(candle_core::Error::Msg("as the script says".into()).into()),
+            Fault::Lost => Err(BackendError::DeviceLost("as the script says".into())),
             Fault::NotANumber => Ok(batch.rows.iter().map(|_| Err(SamplingError::NotANumber)).collect()),
         }
     }
@@ -215,6 +217,36 @@ fn a_stop_string_ends_the_answer_and_is_not_in_it() {
     let generation = engine.submit(GenerationRequest { stop, ..request(900) }).unwrap();
     assert_eq!(read(generation), ("abc".into(), EngineEnd::StopString));
     eventually("the slot is free", || is_idle(&engine));
+}
+
+#[test]
+fn a_stop_string_that_the_last_allowed_token_completes_is_the_reason() {
+    let engine = engine(EngineOptions::default(), |_| Fault::None);
+    let stop = vec!["def".to_owned()];
+    let generation = engine.submit(GenerationRequest { stop, ..request(6) }).unwrap();
+    assert_eq!(read(generation), ("abc".into(), EngineEnd::StopString));
+}
+
+#[test]
+fn what_only_began_like_a_stop_string_is_told_at_the_end() {
+    let engine = engine(EngineOptions::default(), |_| Fault::None);
+    let stop = vec!["def".to_owned()];
+    let generation = engine.submit(GenerationRequest { stop, ..request(5) }).unwrap();
+    assert_eq!(read(generation), ("abcde".into(), EngineEnd::Length));
+}
+
+#[tokio::test]
+async fn a_lost_device_ends_the_answers_and_the_thread_and_says_why() {
+    let engine = engine(EngineOptions::default(), |n| if n == 3 { Fault::Lost } else { Fault::None });
+    let mut generation = engine.submit(request(5)).unwrap();
+    let waits = engine.over();
+    let mut last = None;
+    while let Some(event) = generation.next().await {
+        last = Some(event);
+    }
+    assert_eq!(last, Some(EngineEvent::End { reason: EngineEnd::StepFailed, text: String::new() }));
+    assert_eq!(waits.await, "the device is lost: as the script says");
+    assert_eq!(engine.submit(request(5)).unwrap_err(), SubmitError::ShuttingDown);
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub struct ModelChoice {
 /// # Errors
 /// [`Failure::Refused`] where a flag asks for what this build cannot do, or there is no model.
 pub fn resolve(args: &ModelArgs, folder: &Path) -> Result<ModelChoice, Failure> {
-    refuse_what_cannot_be_done(args)?;
+    refuse_formats(args.dtype, args.quantize)?;
     let (model_path, is_stand_in) = match &args.model_path {
         Some(path) => (path.clone(), false),
         None if Path::new(DEFAULT_MODEL).is_dir() => (DEFAULT_MODEL.into(), false),
@@ -60,19 +60,23 @@ pub fn resolve(args: &ModelArgs, folder: &Path) -> Result<ModelChoice, Failure> 
     })
 }
 
-fn refuse_what_cannot_be_done(args: &ModelArgs) -> Result<(), Failure> {
+/// Refuses the formats of weights that this build does not have.
+///
+/// # Errors
+/// [`Failure::Refused`].
+pub fn refuse_formats(dtype: Option<Dtype>, quantize: Option<Quantize>) -> Result<(), Failure> {
     let refused = |found: &str, expected: &str| {
         Err(Failure::Refused(format!(
             "{found} is not something that this build can do; expected {expected}\n\
              hint: leave the flag out"
         )))
     };
-    match args.dtype {
+    match dtype {
         None | Some(Dtype::Auto | Dtype::F32) => {}
         Some(Dtype::Bf16) => return refused("--dtype bf16", "auto or f32"),
         Some(Dtype::F16) => return refused("--dtype f16", "auto or f32"),
     }
-    match args.quantize {
+    match quantize {
         None | Some(Quantize::None) => Ok(()),
         Some(Quantize::Eight) => refused("--quantize 8", "none"),
         Some(Quantize::Four) => refused("--quantize 4", "none"),

@@ -74,31 +74,40 @@ fn request(numbers: &mut Numbers, scope: CacheScope) -> GenerationRequest {
     }
 }
 
-/// Runs until everything has ended; each sequence's tokens.
-fn run(
-    backend: &mut CpuBackend,
-    scheduler: &mut Scheduler,
-    requests: &[(SequenceId, GenerationRequest)],
-) -> HashMap<SequenceId, Vec<u32>> {
+/// What a run gave.
+struct Run {
+    /// Each sequence's.
+    tokens: HashMap<SequenceId, Vec<u32>>,
+    /// Prompt tokens whose keys and values were there already, of all sequences.
+    reused: usize,
+}
+
+/// Runs until everything has ended.
+fn run(backend: &mut CpuBackend, scheduler: &mut Scheduler, requests: &[(SequenceId, GenerationRequest)]) -> Run {
     let mut waiting = requests.iter();
     let mut tokens: HashMap<SequenceId, Vec<u32>> = HashMap::new();
+    let mut reuses: HashMap<SequenceId, usize> = HashMap::new();
     loop {
         // They come one a step, so that prompts and decoding mix.
-        if let Some((sequence, request)) = waiting.next() {
+        let mut outcomes = waiting.next().map_or_else(Vec::new, |(sequence, request)| {
             tokens.insert(*sequence, Vec::new());
-            scheduler.submit(*sequence, request.clone());
-        }
+            scheduler.submit(*sequence, request.clone())
+        });
         let batch = scheduler.plan();
         if batch.rows.is_empty() {
-            return tokens;
+            return Run { tokens, reused: reuses.values().sum() };
         }
         backend.poison(&scheduler.take_freed());
         let outputs = backend.step(&batch).unwrap();
-        for outcome in scheduler.step_done(&batch, outputs) {
+        outcomes.extend(scheduler.step_done(&batch, outputs));
+        for outcome in outcomes {
             match outcome {
                 Outcome::Drawn(sequence, token, _) => tokens.get_mut(&sequence).unwrap().push(token),
                 Outcome::Ended(_, reason) => assert_ne!(reason, crate::engine::request::EngineEnd::NotANumber),
-                Outcome::Queued(..) | Outcome::Prefilled { .. } | Outcome::PromptLogprobs(..) => {}
+                Outcome::Prefilled { sequence, reused, .. } => {
+                    reuses.insert(sequence, reused);
+                }
+                Outcome::Queued(..) | Outcome::PromptLogprobs(..) => {}
             }
         }
     }
@@ -114,7 +123,8 @@ fn thirty_two_conversations_at_once_each_equal_their_solo_run() {
             .map(|index| (SequenceId(index), request(&mut numbers, CacheScope::Shared(u128::from(index)))))
             .collect();
         let mut shared = scheduler(1 + numbers.below(32) as usize, 1 + numbers.below(24) as usize);
-        let first = run(&mut together, &mut shared, &requests);
+        let Run { tokens: first, reused } = run(&mut together, &mut shared, &requests);
+        assert_eq!(reused, 0, "seed {seed}: there is nothing to use again yet");
         // A second turn finds the first one's keys and values.
         let second_requests: Vec<(SequenceId, GenerationRequest)> = requests
             .iter()
@@ -125,9 +135,10 @@ fn thirty_two_conversations_at_once_each_equal_their_solo_run() {
                 (SequenceId(id.0 + 100), GenerationRequest { prompt_ids: ids.into(), ..request.clone() })
             })
             .collect();
-        let second = run(&mut together, &mut shared, &second_requests);
+        let Run { tokens: second, reused } = run(&mut together, &mut shared, &second_requests);
+        assert!(reused > 0, "seed {seed}: the second turns found nothing of the first");
         for (id, request) in requests.iter().chain(&second_requests) {
-            let solo = run(&mut alone, &mut scheduler(1, 64), &[(*id, request.clone())]);
+            let solo = run(&mut alone, &mut scheduler(1, 64), &[(*id, request.clone())]).tokens;
             let batched = first.get(id).or_else(|| second.get(id));
             assert_eq!(Some(&solo[id]), batched, "seed {seed}, {id:?}");
         }
