@@ -1,8 +1,8 @@
 //! Events of one answer: what `/generations/{id}/events` carries.
 //!
 //! Each has a sequence number; a reader that has seen number n asks for what comes after n. Numbers grow strictly, with
-//! gaps where a [`EventKind::Tail`] was replaced by a later one before this reader came to it: nothing else is ever left
-//! out. **Architecture Invariant:** exactly one [`EventKind::End`], and it is the last.
+//! gaps where a tail or progress ([`EventKind::Tail`], [`EventKind::Queued`], [`EventKind::Reading`]) was replaced by a
+//! later one before this reader came to it: nothing else is ever left out. **Architecture Invariant:** exactly one [`EventKind::End`], and it is the last.
 
 use serde::{Deserialize, Serialize};
 

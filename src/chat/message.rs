@@ -102,6 +102,8 @@ pub struct AnswerStats {
     pub tokens_per_second: f32,
     /// Rounds of the conversation that did not fit the context and were left out of the prompt.
     pub dropped_rounds: u32,
+    /// Whether the system prompt did not fit either.
+    pub dropped_system: bool,
 }
 
 /// One message as the page gets it.

@@ -28,6 +28,8 @@ pub struct Prompt {
     pub dropped_turns: Vec<usize>,
     /// How many rounds (a question and its answer) those were.
     pub dropped_rounds: usize,
+    /// Whether a system turn was among them: it is, as soon as anything is.
+    pub dropped_system: bool,
 }
 
 /// Why no prompt can be made.
@@ -193,7 +195,8 @@ impl PromptBuilder {
         let ids = kept.into_iter().rev().flatten().collect();
         let dropped_rounds =
             older.iter().take(n_dropped).filter(|turn| matches!(turn.role, Role::User | Role::Exec)).count();
-        Ok(Prompt { ids, dropped_turns: (0..n_dropped).collect(), dropped_rounds })
+        let dropped_system = n_dropped > 0 && older.first().is_some_and(|turn| turn.role == Role::System);
+        Ok(Prompt { ids, dropped_turns: (0..n_dropped).collect(), dropped_rounds, dropped_system })
     }
 
     /// The turn to be answered and those before it, when the format can write all of them.

@@ -1,4 +1,4 @@
-//! Conversations in memory: trees of records, and which command made which message.
+//! Conversations in memory: trees of records.
 //!
 //! Knows nothing of engines or events: an answer's record is written when it begins and once more when it ends. Bounded:
 //! beyond the limit the conversation that was idle longest is forgotten, whole.

@@ -1,8 +1,8 @@
 //! The routes and what stands before them: a value, so that tests ask it without a socket.
 //!
 //! Layers, outermost first: panics become 500, requests are noted, headers are set, Host is checked, the origin of commands
-//! is checked, the body is taken within its limits. Only pages and files are compressed and bound in time; event streams
-//! are neither.
+//! is checked, the body is taken within its limits. Pages, files and commands are bound in time, pages and files compressed
+//! where they are not already; event streams are neither.
 
 use std::{any::Any, sync::Arc, time::Duration};
 

@@ -152,7 +152,8 @@ struct Ask<'a> {
 struct Admitted {
     events: worker::Generation,
     prompt_ids: Arc<[u32]>,
-    dropped_rounds: u32,
+    /// What is known of the answer already.
+    stats: AnswerStats,
     sampling: Sampling,
     seed: u64,
 }
@@ -196,7 +197,13 @@ async fn admit(
         scope: CacheScope::Shared(ask.conversation.as_u128()),
     };
     let events = ready.engine.submit(request).map_err(submit_error)?;
-    Ok(Admitted { events, prompt_ids, dropped_rounds: prompt.dropped_rounds as u32, sampling, seed })
+    let stats = AnswerStats {
+        prompt_tokens: prompt_ids.len() as u32,
+        dropped_rounds: prompt.dropped_rounds as u32,
+        dropped_system: prompt.dropped_system,
+        ..AnswerStats::default()
+    };
+    Ok(Admitted { events, prompt_ids, stats, sampling, seed })
 }
 
 fn with_system(ready: &Ready, system: &str, turns: Vec<Turn>) -> Result<Vec<Turn>, ChatError> {
@@ -277,7 +284,6 @@ fn begin(
 ) -> Result<AnswerPlace, ChatError> {
     server.ready()?;
     let id = GenerationId::random();
-    let prompt_tokens = admitted.prompt_ids.len() as u32;
     let records = records(Record {
         id: MessageId::random(),
         parent: None,
@@ -290,7 +296,7 @@ fn begin(
             sampling: admitted.sampling,
             seed: admitted.seed,
             state: AnswerState::Running { generation: id },
-            stats: AnswerStats::default(),
+            stats: admitted.stats,
             blocks: Vec::new(),
         }),
     });
@@ -307,8 +313,8 @@ fn begin(
             return Err(error);
         }
     }
-    let Admitted { events, dropped_rounds, .. } = admitted;
-    server.tasks.spawn(run(server.clone(), Begin { generation, events, arrived, prompt_tokens, dropped_rounds }));
+    let Admitted { events, stats, .. } = admitted;
+    server.tasks.spawn(run(server.clone(), Begin { generation, events, arrived, stats }));
     Ok(place)
 }
 

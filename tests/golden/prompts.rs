@@ -98,7 +98,7 @@ fn turns(case: &Case) -> Vec<Turn> {
 /// What is wrong with the prompt of a case, if anything.
 fn mistake(case: &Case, found: &Result<Prompt, PromptError>) -> Option<String> {
     let right = match found {
-        Ok(Prompt { ids, dropped_turns, dropped_rounds }) => {
+        Ok(Prompt { ids, dropped_turns, dropped_rounds, .. }) => {
             *ids == case.ids && *dropped_turns == case.dropped_turns && *dropped_rounds == case.dropped_rounds
         }
         Err(_) => false,

@@ -114,6 +114,7 @@ mod tests {
             first_token_ms: 20.0,
             tokens_per_second: 35.2,
             dropped_rounds: 0,
+            dropped_system: false,
         };
         let expected = ["Stopped", "12 tokens", "35 tokens/s", "first token after 20 ms", "prompt reused 32 / 40"];
         assert_eq!(parts(&answer, texts), expected);

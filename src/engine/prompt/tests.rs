@@ -110,7 +110,7 @@ fn nothing_older_comes_back_behind_a_round_that_does_not_fit() {
     let talk = turns(&[(System, "s"), (User, "q"), (Assistant, "a"), (User, &long), (Assistant, "a"), (User, "q")]);
     let builder = builder(PromptFormat::V2, 200, None);
     let prompt = builder.build(&talk, 100).unwrap();
-    assert_eq!((prompt.dropped_turns, prompt.dropped_rounds), (vec![0, 1, 2, 3, 4], 2));
+    assert_eq!((prompt.dropped_turns, prompt.dropped_rounds, prompt.dropped_system), (vec![0, 1, 2, 3, 4], 2, true));
     assert_eq!(written(&builder, &prompt.ids), "Human: q\n\nAssistant: ");
 }
 
@@ -118,7 +118,7 @@ fn nothing_older_comes_back_behind_a_round_that_does_not_fit() {
 fn a_system_turn_that_does_not_fit_is_left_out_and_told() {
     let system = "s".repeat(100);
     let prompt = builder(PromptFormat::V2, 200, None).build(&turns(&[(System, &system), (User, "q")]), 100).unwrap();
-    assert_eq!((prompt.dropped_turns, prompt.dropped_rounds), (vec![0], 0));
+    assert_eq!((prompt.dropped_turns, prompt.dropped_rounds, prompt.dropped_system), (vec![0], 0, true));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn questions_may_follow_each_other_and_early_answers_are_left_out() {
     let builder = builder(PromptFormat::V1, 8192, None);
     let prompt = builder.build(&turns(&[(Assistant, "a0"), (User, "q1"), (User, "q2")]), 1).unwrap();
     assert_eq!(written(&builder, &prompt.ids), "Human: q1\n\nHuman: q2\n\nAssistant: ");
-    assert_eq!((prompt.dropped_turns, prompt.dropped_rounds), (vec![0], 0));
+    assert_eq!((prompt.dropped_turns, prompt.dropped_rounds, prompt.dropped_system), (vec![0], 0, false));
 }
 
 #[test]

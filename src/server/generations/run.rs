@@ -40,16 +40,13 @@ pub struct Begin {
     pub events: worker::Generation,
     /// When the command came.
     pub arrived: Instant,
-    /// Tokens of the prompt.
-    pub prompt_tokens: u32,
-    /// Rounds that were left out of the prompt.
-    pub dropped_rounds: u32,
+    /// What is known of the answer already: of its prompt.
+    pub stats: AnswerStats,
 }
 
 /// Runs a generation to its end.
 pub async fn run(server: Arc<Server>, begin: Begin) {
-    let Begin { generation, mut events, arrived, prompt_tokens, dropped_rounds } = begin;
-    let stats = AnswerStats { prompt_tokens, dropped_rounds, ..AnswerStats::default() };
+    let Begin { generation, mut events, arrived, stats } = begin;
     let mut answer = Answer {
         server,
         generation,
