@@ -20,6 +20,20 @@ test("settings are kept over a reload", async ({ chat, page }) => {
   await expect(await chat.setting("max_new_tokens")).toHaveValue("9");
 });
 
+test("an answer length from elsewhere goes as far as this model's", async ({ chat, page }) => {
+  await page.addInitScript(() => localStorage.setItem("settings", '{"max_new_tokens":1000000}'));
+  await chat.open();
+  const field = await chat.setting("max_new_tokens");
+  const longest = await page.getByRole("slider").last().getAttribute("max");
+  expect(Number(longest)).toBeLessThan(10_000);
+  await expect(field).toHaveValue(longest!);
+  await page.keyboard.press("Escape");
+  const sent = page.waitForRequest(/\/api\/send/);
+  await page.route("**/api/send", () => undefined);
+  await chat.say("你好");
+  expect((await sent).postDataJSON().command.settings.max_new_tokens).toBe(Number(longest));
+});
+
 test("a value outside its bounds is refused before it does harm", async ({ chat }) => {
   await chat.open();
   await chat.set("temperature", "9").catch(() => undefined);

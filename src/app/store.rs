@@ -197,7 +197,7 @@ impl Store {
             role,
             text: text.as_str().to_owned(),
             system: self.system_in_force(),
-            settings: self.settings.get_untracked(),
+            settings: self.settings_in_force(),
         };
         self.apply(Action::Asked(Pending { request, after: parent, said: Some((role, text.as_str().to_owned())) }));
         self.stop_early.set_value(false);
@@ -230,7 +230,7 @@ impl Store {
             conversation,
             answer,
             system: self.system_in_force(),
-            settings: self.settings.get_untracked(),
+            settings: self.settings_in_force(),
         };
         self.apply(Action::Asked(Pending { request, after, said: None }));
         self.stop_early.set_value(false);
@@ -345,6 +345,15 @@ impl Store {
         self.stopping.set(None);
         self.is_missing.set(false);
         self.apply(Action::Opened(conversation));
+    }
+
+    /// An answer length that was set with another model goes as far as this one's.
+    fn settings_in_force(self) -> Settings {
+        let mut settings = self.settings.get_untracked();
+        if let (Some(tokens), Some(model)) = (&mut settings.max_new_tokens, untrack(|| self.model())) {
+            *tokens = model.longest_answer.min(*tokens);
+        }
+        settings
     }
 
     fn system_in_force(self) -> String {
