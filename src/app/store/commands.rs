@@ -1,0 +1,149 @@
+//! The commands: what is said, asked again and stopped, and what becomes of it.
+//!
+//! Owns a command's way from the press of a button to its outcome. Knows no network beyond `api`.
+//! **Architecture Invariant:** a message whose command was refused goes back into the composer.
+
+use leptos::{prelude::*, task::spawn_local};
+
+use super::{Draft, Held, Store};
+use crate::{
+    api,
+    app::transcript::{Action, Pending, Transcript},
+    chat::{
+        command::{RegenerateCommand, SendCommand, Started},
+        ids::{ConversationId, MessageId, RequestId},
+        message::{MessageText, Role},
+        settings::Settings,
+    },
+};
+
+impl Store {
+    /// Says something: now, or once the answer before it is over.
+    pub fn say(self, role: Role, text: MessageText) {
+        self.notice.set(None);
+        if untrack(|| self.is_busy()) {
+            if let Some(before) = self.held.get_untracked() {
+                self.draft.set(Some(Draft::PutBack(before.text.as_str().to_owned())));
+            }
+            self.held.set(Some(Held { role, text }));
+        } else {
+            self.send(role, text);
+        }
+    }
+
+    fn send(self, role: Role, text: MessageText) {
+        let request = RequestId::random();
+        let (conversation, parent) = self
+            .transcript
+            .with_untracked(|transcript| (transcript.conversation(), transcript.leaf().map(|leaf| leaf.id)));
+        let conversation = conversation.unwrap_or_else(ConversationId::random);
+        let command = SendCommand {
+            request,
+            conversation,
+            parent,
+            role,
+            text: text.as_str().to_owned(),
+            system: self.system_in_force(),
+            settings: self.settings_in_force(),
+        };
+        self.apply(Action::Asked(Pending { request, after: parent, said: Some((role, text.as_str().to_owned())) }));
+        self.stop_early.set_value(false);
+        self.announcement.set(self.texts.announce_answering.to_owned());
+        spawn_local(async move {
+            match api::send_message(command).await {
+                Ok(started) => self.begin(conversation, request, started),
+                Err(error) => {
+                    self.apply(Action::Refused(request));
+                    self.draft.set(Some(Draft::PutBack(text.into())));
+                    self.fail(&error);
+                }
+            }
+        });
+    }
+
+    /// Asks for another answer beside this one.
+    pub fn regenerate(self, answer: MessageId) {
+        let place = self
+            .transcript
+            .with_untracked(|transcript| Some((transcript.conversation()?, transcript.message(answer)?.parent)));
+        let Some((conversation, after)) = place else { return };
+        if untrack(|| self.is_busy()) {
+            return;
+        }
+        self.notice.set(None);
+        let request = RequestId::random();
+        let command = RegenerateCommand {
+            request,
+            conversation,
+            answer,
+            system: self.system_in_force(),
+            settings: self.settings_in_force(),
+        };
+        self.apply(Action::Asked(Pending { request, after, said: None }));
+        self.stop_early.set_value(false);
+        self.announcement.set(self.texts.announce_answering.to_owned());
+        spawn_local(async move {
+            match api::regenerate(command).await {
+                Ok(started) => self.begin(conversation, request, started),
+                Err(error) => {
+                    self.apply(Action::Refused(request));
+                    self.fail(&error);
+                }
+            }
+        });
+    }
+
+    fn begin(self, conversation: ConversationId, request: RequestId, started: Started) {
+        self.apply(Action::Begun(conversation, request, started));
+        // Somebody who went elsewhere meanwhile is not taken back.
+        if self.transcript.with_untracked(Transcript::conversation) == Some(conversation) {
+            self.place.update(|place| place.conversation = Some(conversation));
+            if self.stop_early.get_value() {
+                self.stop();
+            }
+        }
+    }
+
+    /// Stops the answer that is running, or about to.
+    pub fn stop(self) {
+        if self.transcript.with_untracked(|transcript| transcript.pending().is_some()) {
+            self.stop_early.set_value(true);
+            return;
+        }
+        let Some(id) = untrack(|| self.running()) else { return };
+        let Some(generation) = self.answer(id).and_then(|answer| answer.with_untracked(|answer| answer.generation))
+        else {
+            return;
+        };
+        self.stopping.set(Some(id));
+        spawn_local(async move {
+            if let Err(error) = api::stop(generation).await {
+                self.stopping.set(None);
+                self.fail(&error);
+            }
+        });
+    }
+
+    /// Sends what waits, where nothing stands against it any more.
+    pub fn release(self) {
+        if !self.is_busy()
+            && let Some(Held { role, text }) = self.held.get()
+        {
+            self.held.set(None);
+            untrack(|| self.send(role, text));
+        }
+    }
+
+    /// An answer length that was set with another model goes as far as this one's.
+    fn settings_in_force(self) -> Settings {
+        let mut settings = self.settings.get_untracked();
+        if let (Some(tokens), Some(model)) = (&mut settings.max_new_tokens, untrack(|| self.model())) {
+            *tokens = model.longest_answer.min(*tokens);
+        }
+        settings
+    }
+
+    fn system_in_force(self) -> String {
+        untrack(|| if self.supports(Role::System) { self.system.get() } else { String::new() })
+    }
+}
