@@ -134,4 +134,22 @@ test.describe("a conversation that does not exist", () => {
     await chat.handle("new-chat").first().click();
     expect(await chat.ask("你好")).toBe(words(dialogue("hello").turns[0]!.answer));
   });
+
+  test("gives way to a new one as soon as something is said", async ({ chat, page }) => {
+    await chat.open("/c/00000000-0000-4000-8000-000000000000");
+    await expect(chat.handle("missing")).toBeVisible();
+    expect(await chat.ask("你好")).toBe(words(dialogue("hello").turns[0]!.answer));
+    await expect(chat.handle("missing")).toHaveCount(0);
+    const begun = page.url();
+
+    await page.evaluate(() => {
+      history.pushState(null, "", "/c/00000000-0000-4000-8000-000000000000");
+      dispatchEvent(new PopStateEvent("popstate"));
+    });
+    await expect(chat.handle("missing")).toBeVisible();
+    await chat.ask("你好");
+    await expect(chat.questions).toHaveCount(1);
+    await expect(page).toHaveURL(/\/c\/(?!0{8})[^/]+$/);
+    expect(page.url()).not.toBe(begun);
+  });
 });

@@ -188,10 +188,16 @@ impl Store {
                     self.engine.set(page.engine);
                     self.show(page.conversation, true);
                 }
-                Err(error) if error.code == ErrorCode::NotFound => self.is_missing.set(true),
+                Err(error) if error.code == ErrorCode::NotFound => self.miss(),
                 Err(error) => self.fail(&error),
             }
         });
+    }
+
+    /// There is no such conversation: what is said next begins a new one.
+    fn miss(self) {
+        self.place.update(|place| place.conversation = None);
+        self.is_missing.set(true);
     }
 
     /// Asks the server how a conversation stands whose stream was refused.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     app::{
+        drafts::{self, Kind},
         keys::{self, Composition, KeyPress, Keyboard},
         platform,
         store::{Draft, Place, Store},
@@ -34,13 +35,9 @@ struct Field {
     node: NodeRef<html::Textarea>,
     is_empty: RwSignal<bool>,
     composition: StoredValue<Composition>,
-    /// Where the draft is kept.
-    key: StoredValue<String>,
+    /// Whose draft it is.
+    owner: StoredValue<Option<ConversationId>>,
     timer: StoredValue<Option<TimeoutHandle>>,
-}
-
-fn draft_key(conversation: Option<ConversationId>) -> String {
-    conversation.map_or_else(|| "draft:new".to_owned(), |id| format!("draft:{id}"))
 }
 
 impl Field {
@@ -50,7 +47,7 @@ impl Field {
             node: NodeRef::new(),
             is_empty: RwSignal::new(true),
             composition: StoredValue::new(Composition::Idle),
-            key: StoredValue::new(draft_key(store.place.get_untracked().conversation)),
+            owner: StoredValue::new(store.place.get_untracked().conversation),
             timer: StoredValue::new(None),
         }
     }
@@ -85,8 +82,8 @@ impl Field {
     }
 
     fn keep_draft(self) {
-        if let (Some(key), Some(_)) = (self.key.try_get_value(), self.node.try_get_untracked().flatten()) {
-            platform::store(&key, &self.text());
+        if let (Some(owner), Some(_)) = (self.owner.try_get_value(), self.node.try_get_untracked().flatten()) {
+            drafts::keep(Kind::Message, owner, &self.text());
         }
     }
 
@@ -105,8 +102,7 @@ impl Field {
         let typed = self.text();
         match draft {
             Draft::Fill(text) => self.put(text),
-            Draft::PutBack(text) if typed.trim().is_empty() => self.put(text),
-            Draft::PutBack(text) => self.put(&format!("{text}\n\n{typed}")),
+            Draft::PutBack(text) => self.put(&drafts::joined(&[text, &typed])),
         }
         self.focus();
     }
@@ -135,7 +131,7 @@ impl Field {
     /// What was typed before the page came alive stays; otherwise the draft comes back.
     fn begin(self) {
         if self.text().is_empty()
-            && let Some(draft) = self.key.with_value(|key| platform::stored(key))
+            && let Some(draft) = drafts::kept(Kind::Message, self.owner.get_value())
         {
             self.put(&draft);
         } else {
@@ -146,17 +142,19 @@ impl Field {
         }
     }
 
-    /// Keeps the draft with its conversation, whether one was opened or this one just got its name.
+    /// Keeps the draft with its conversation, whether one was opened or this one just got or lost its name.
     fn go(self, from: Place, to: Place) {
-        let key = draft_key(to.conversation);
+        let draft = drafts::kept(Kind::Message, to.conversation).unwrap_or_default();
         if from.visit == to.visit {
-            self.key.with_value(|old| platform::store(old, ""));
-            self.key.set_value(key);
+            drafts::keep(Kind::Message, from.conversation, "");
+            self.owner.set_value(to.conversation);
             self.keep_draft();
+            if !draft.is_empty() {
+                self.put(&drafts::joined(&[&draft, &self.text()]));
+            }
         } else {
             self.keep_draft();
-            let draft = platform::stored(&key).unwrap_or_default();
-            self.key.set_value(key);
+            self.owner.set_value(to.conversation);
             self.put(&draft);
         }
     }

@@ -46,6 +46,7 @@ impl Store {
             system: self.system_in_force(),
             settings: self.settings_in_force(),
         };
+        self.is_missing.set(false);
         self.apply(Action::Asked(Pending { request, after: parent, said: Some((role, text.as_str().to_owned())) }));
         self.stop_early.set_value(false);
         self.announcement.set(self.texts.announce_answering.to_owned());
