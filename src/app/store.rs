@@ -52,6 +52,17 @@ pub struct Held {
     pub text: MessageText,
 }
 
+/// How far the conversation has come that the person wants to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// It is there, or is a new one.
+    Done,
+    /// It is on its way.
+    Running,
+    /// It could not be had.
+    Failed,
+}
+
 /// Which conversation the person wants to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -90,8 +101,8 @@ pub struct Store {
     pub place: RwSignal<Place>,
     /// Whether the address names a conversation that isn't there.
     pub is_missing: RwSignal<bool>,
-    /// Whether another conversation is on its way.
-    pub is_opening: RwSignal<bool>,
+    /// Whether the conversation is there.
+    pub opening: RwSignal<Opening>,
     /// The answer that was asked to stop.
     pub stopping: RwSignal<Option<MessageId>>,
     /// Whether stop was pressed before the command had come back.
@@ -119,7 +130,7 @@ impl Store {
             announcement: RwSignal::new(String::new()),
             place: RwSignal::new(place),
             is_missing: RwSignal::new(is_missing),
-            is_opening: RwSignal::new(false),
+            opening: RwSignal::new(Opening::Done),
             stopping: RwSignal::new(None),
             stop_early: StoredValue::new(false),
             answers: StoredValue::new(HashMap::new()),
@@ -170,14 +181,21 @@ impl Store {
         self.transcript.with(|transcript| transcript.pending().is_some())
             || self.running().is_some()
             || self.engine.with(|engine| *engine == EngineStatus::Loading)
+            || self.opening.get() != Opening::Done
     }
 
     /// Looks at another conversation, or at none yet.
     pub fn open(self, conversation: Option<ConversationId>) {
         let visit = self.place.with_untracked(|place| place.visit) + 1;
-        self.show(None, conversation.is_none());
+        self.show(None);
         self.place.set(Place { conversation, visit });
-        let Some(id) = conversation else { return };
+        self.fetch();
+    }
+
+    /// Asks for the conversation that the person wants to look at, where it is not there.
+    pub fn fetch(self) {
+        let Place { conversation: Some(id), visit } = self.place.get_untracked() else { return };
+        self.opening.set(Opening::Running);
         spawn_local(async move {
             let page = api::page(Some(id)).await;
             if self.place.with_untracked(|place| place.visit) != visit {
@@ -186,16 +204,22 @@ impl Store {
             match page {
                 Ok(page) => {
                     self.engine.set(page.engine);
-                    self.show(page.conversation, true);
+                    self.show(page.conversation);
                 }
                 Err(error) if error.code == ErrorCode::NotFound => self.miss(),
-                Err(error) => self.fail(&error),
+                Err(error) => {
+                    self.opening.set(Opening::Failed);
+                    self.take_back();
+                    self.fail(&error);
+                }
             }
         });
     }
 
     /// There is no such conversation: what is said next begins a new one.
     fn miss(self) {
+        self.opening.set(Opening::Done);
+        self.take_back();
         self.place.update(|place| place.conversation = None);
         self.is_missing.set(true);
     }
@@ -226,8 +250,8 @@ impl Store {
         self.transcript.update(|transcript| transcript.apply(action));
     }
 
-    fn show(self, conversation: Option<ConversationView>, is_ready: bool) {
-        self.is_opening.set(!is_ready);
+    fn show(self, conversation: Option<ConversationView>) {
+        self.opening.set(Opening::Done);
         self.answers.update_value(HashMap::clear);
         self.system.set(conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default());
         self.role.set(Role::User);

@@ -16,7 +16,7 @@ use crate::{
     app::{
         platform::{self, ResizeWatch},
         scroll::{Follow, Position},
-        store::Store,
+        store::{Opening, Store},
         transcript::Transcript,
         view::{Element, Item, each, effect, element, live, memo, nothing, several, shown_while},
     },
@@ -161,7 +161,7 @@ fn scenes(store: Store) -> AnyView {
     let scene = memo(move || {
         if store.is_missing.get() {
             Scene::Missing
-        } else if store.is_opening.get() {
+        } else if store.opening.get() != Opening::Done {
             Scene::Opening
         } else if store.transcript.with(Transcript::is_empty) {
             Scene::Start

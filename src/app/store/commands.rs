@@ -5,7 +5,7 @@
 
 use leptos::{prelude::*, task::spawn_local};
 
-use super::{Draft, Held, Store};
+use super::{Draft, Held, Opening, Store};
 use crate::{
     api,
     app::transcript::{Action, Pending, Transcript},
@@ -26,6 +26,9 @@ impl Store {
                 self.draft.set(Some(Draft::PutBack(before.text.as_str().to_owned())));
             }
             self.held.set(Some(Held { role, text }));
+            if self.opening.get_untracked() == Opening::Failed {
+                self.fetch();
+            }
         } else {
             self.send(role, text);
         }
@@ -123,6 +126,14 @@ impl Store {
                 self.fail(&error);
             }
         });
+    }
+
+    /// Gives what waits back to the composer.
+    pub fn take_back(self) {
+        if let Some(held) = self.held.get_untracked() {
+            self.held.set(None);
+            self.draft.set(Some(Draft::PutBack(held.text.into())));
+        }
     }
 
     /// Sends what waits, where nothing stands against it any more.
