@@ -24,6 +24,12 @@ pub fn keep(kind: Kind, conversation: Option<ConversationId>, text: &str) {
     platform::store(&key(kind, conversation), text);
 }
 
+/// Puts a message that could not be sent before the draft of a conversation that nobody looks at.
+pub fn put_back(conversation: Option<ConversationId>, message: &str) {
+    let draft = kept(Kind::Message, conversation).unwrap_or_default();
+    keep(Kind::Message, conversation, &joined(&[message, &draft]));
+}
+
 /// Texts one after the other, blank ones left out.
 #[must_use]
 pub fn joined(texts: &[&str]) -> String {

@@ -50,6 +50,10 @@ pub struct Held {
     pub role: Role,
     /// What is said.
     pub text: MessageText,
+    /// The message that it is to follow.
+    pub after: Option<MessageId>,
+    /// The visit that it was said in.
+    pub visit: u32,
 }
 
 /// How far the conversation has come that the person wants to look at.
@@ -170,7 +174,7 @@ impl Store {
     /// The answer at the end of what is shown, where it is still running.
     #[must_use]
     pub fn running(self) -> Option<MessageId> {
-        let leaf = self.transcript.with(|transcript| transcript.leaf().map(|leaf| leaf.id))?;
+        let leaf = self.leaf()?;
         let is_over = self.answer(leaf)?.with(|answer| answer.phase.is_over());
         (!is_over).then_some(leaf)
     }
@@ -205,11 +209,12 @@ impl Store {
                 Ok(page) => {
                     self.engine.set(page.engine);
                     self.show(page.conversation);
+                    self.put_behind(None, untrack(|| self.leaf()));
                 }
                 Err(error) if error.code == ErrorCode::NotFound => self.miss(),
                 Err(error) => {
                     self.opening.set(Opening::Failed);
-                    self.take_back();
+                    self.take_back("");
                     self.fail(&error);
                 }
             }
@@ -219,7 +224,7 @@ impl Store {
     /// There is no such conversation: what is said next begins a new one.
     fn miss(self) {
         self.opening.set(Opening::Done);
-        self.take_back();
+        self.take_back("");
         self.place.update(|place| place.conversation = None);
         self.is_missing.set(true);
     }
@@ -250,13 +255,17 @@ impl Store {
         self.transcript.update(|transcript| transcript.apply(action));
     }
 
+    /// The newest message that is shown.
+    fn leaf(self) -> Option<MessageId> {
+        self.transcript.with(|transcript| transcript.leaf().map(|leaf| leaf.id))
+    }
+
     fn show(self, conversation: Option<ConversationView>) {
         self.opening.set(Opening::Done);
         self.answers.update_value(HashMap::clear);
         self.system.set(conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default());
         self.role.set(Role::User);
         self.notice.set(None);
-        self.held.set(None);
         self.stopping.set(None);
         self.is_missing.set(false);
         self.apply(Action::Opened(conversation));

@@ -17,6 +17,7 @@ use crate::{
         keys::{self, Composition, KeyPress, Keyboard},
         platform,
         store::{Draft, Place, Store},
+        transcript::Pending,
         view::{Element, effect, element, memo, several},
     },
     chat::{
@@ -56,6 +57,14 @@ impl Field {
         self.node.get_untracked().map(|node| node.value()).unwrap_or_default()
     }
 
+    /// All that would be lost with the page: what is on its way to the server, what waits and what is in the field.
+    fn unsent(self) -> String {
+        let said = |pending: &Pending| pending.said.as_ref().map(|(_, text)| text.clone());
+        let said = self.store.transcript.with_untracked(|transcript| transcript.pending().and_then(said));
+        let held = self.store.held.get_untracked().map(|held| String::from(held.text));
+        drafts::joined(&[&said.unwrap_or_default(), &held.unwrap_or_default(), &self.text()])
+    }
+
     fn focus(self) {
         if let Some(node) = self.node.get_untracked() {
             let _ = node.focus();
@@ -83,7 +92,7 @@ impl Field {
 
     fn keep_draft(self) {
         if let (Some(owner), Some(_)) = (self.owner.try_get_value(), self.node.try_get_untracked().flatten()) {
-            drafts::keep(Kind::Message, owner, &self.text());
+            drafts::keep(Kind::Message, owner, &self.unsent());
         }
     }
 
@@ -155,6 +164,8 @@ impl Field {
         } else {
             self.keep_draft();
             self.owner.set_value(to.conversation);
+            // It belongs to the draft that was just kept.
+            self.store.held.set(None);
             self.put(&draft);
         }
     }
@@ -175,6 +186,11 @@ impl Field {
                 untrack(|| self.go(before, place));
                 before = place;
             }
+        });
+        effect(move || {
+            store.held.track();
+            store.transcript.with(|transcript| transcript.pending().is_some());
+            self.keep_draft();
         });
         // Whatever was pressed to ask, one goes on by writing.
         effect(move || {

@@ -8,9 +8,13 @@ use leptos::{prelude::*, task::spawn_local};
 use super::{Draft, Held, Opening, Store};
 use crate::{
     api,
-    app::transcript::{Action, Pending, Transcript},
+    app::{
+        drafts,
+        transcript::{Action, Pending, Transcript},
+    },
     chat::{
         command::{RegenerateCommand, SendCommand, Started},
+        error::ChatError,
         ids::{ConversationId, MessageId, RequestId},
         message::{MessageText, Role},
         settings::Settings,
@@ -22,10 +26,10 @@ impl Store {
     pub fn say(self, role: Role, text: MessageText) {
         self.notice.set(None);
         if untrack(|| self.is_busy()) {
-            if let Some(before) = self.held.get_untracked() {
-                self.draft.set(Some(Draft::PutBack(before.text.as_str().to_owned())));
-            }
-            self.held.set(Some(Held { role, text }));
+            self.take_back("");
+            let after = untrack(|| self.leaf());
+            let visit = self.place.with_untracked(|place| place.visit);
+            self.held.set(Some(Held { role, text, after, visit }));
             if self.opening.get_untracked() == Opening::Failed {
                 self.fetch();
             }
@@ -36,9 +40,9 @@ impl Store {
 
     fn send(self, role: Role, text: MessageText) {
         let request = RequestId::random();
-        let (conversation, parent) = self
-            .transcript
-            .with_untracked(|transcript| (transcript.conversation(), transcript.leaf().map(|leaf| leaf.id)));
+        let parent = untrack(|| self.leaf());
+        let place = self.place.get_untracked();
+        let conversation = self.transcript.with_untracked(Transcript::conversation);
         let conversation = conversation.unwrap_or_else(ConversationId::random);
         let command = SendCommand {
             request,
@@ -56,11 +60,12 @@ impl Store {
         spawn_local(async move {
             match api::send_message(command).await {
                 Ok(started) => self.begin(conversation, request, started),
-                Err(error) => {
-                    self.apply(Action::Refused(request));
+                Err(error) if self.is_pending(request) => self.refuse(request, text.as_str(), &error),
+                Err(_) if self.place.with_untracked(|now| now.conversation == place.conversation) => {
                     self.draft.set(Some(Draft::PutBack(text.into())));
-                    self.fail(&error);
                 }
+                // It waits where it was said.
+                Err(_) => drafts::put_back(place.conversation, text.as_str()),
             }
         });
     }
@@ -89,23 +94,35 @@ impl Store {
         spawn_local(async move {
             match api::regenerate(command).await {
                 Ok(started) => self.begin(conversation, request, started),
-                Err(error) => {
-                    self.apply(Action::Refused(request));
-                    self.fail(&error);
-                }
+                Err(error) if self.is_pending(request) => self.refuse(request, "", &error),
+                Err(_) => {}
             }
         });
     }
 
+    fn is_pending(self, request: RequestId) -> bool {
+        let is_it = |pending: &Pending| pending.request == request;
+        self.transcript.with_untracked(|transcript| transcript.pending().is_some_and(is_it))
+    }
+
     fn begin(self, conversation: ConversationId, request: RequestId, started: Started) {
-        self.apply(Action::Begun(conversation, request, started));
         // Somebody who went elsewhere meanwhile is not taken back.
-        if self.transcript.with_untracked(Transcript::conversation) == Some(conversation) {
-            self.place.update(|place| place.conversation = Some(conversation));
-            if self.stop_early.get_value() {
-                self.stop();
-            }
+        if !self.is_pending(request) {
+            return;
         }
+        self.put_behind(untrack(|| self.leaf()), Some(started.answer.id));
+        self.apply(Action::Begun(conversation, request, started));
+        self.place.update(|place| place.conversation = Some(conversation));
+        if self.stop_early.get_value() {
+            self.stop();
+        }
+    }
+
+    /// What waited behind a message that was refused does not go without it.
+    fn refuse(self, request: RequestId, said: &str, error: &ChatError) {
+        self.apply(Action::Refused(request));
+        self.take_back(said);
+        self.fail(error);
     }
 
     /// Stops the answer that is running, or about to.
@@ -128,21 +145,34 @@ impl Store {
         });
     }
 
-    /// Gives what waits back to the composer.
-    pub fn take_back(self) {
-        if let Some(held) = self.held.get_untracked() {
-            self.held.set(None);
-            self.draft.set(Some(Draft::PutBack(held.text.into())));
+    /// Gives what waits back to the composer, behind `said`.
+    pub fn take_back(self, said: &str) {
+        let held = self.held.get_untracked().map(|held| String::from(held.text)).unwrap_or_default();
+        self.held.set(None);
+        let text = drafts::joined(&[said, &held]);
+        if !text.is_empty() {
+            self.draft.set(Some(Draft::PutBack(text)));
         }
     }
 
-    /// Sends what waits, where nothing stands against it any more.
+    /// Lets what waits behind one message wait behind another.
+    pub(super) fn put_behind(self, before: Option<MessageId>, after: Option<MessageId>) {
+        self.held.update(|held| {
+            if let Some(held) = held.as_mut().filter(|held| held.after == before) {
+                held.after = after;
+            }
+        });
+    }
+
+    /// Sends what waits, where nothing stands against it any more and the message before it is still the newest.
     pub fn release(self) {
+        let (leaf, visit) = (self.leaf(), self.place.with(|place| place.visit));
         if !self.is_busy()
-            && let Some(Held { role, text }) = self.held.get()
+            && let Some(held) = self.held.get()
+            && (held.after, held.visit) == (leaf, visit)
         {
             self.held.set(None);
-            untrack(|| self.send(role, text));
+            untrack(|| self.send(held.role, held.text));
         }
     }
 
