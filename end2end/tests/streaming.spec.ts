@@ -108,4 +108,30 @@ test.describe("a broken connection", () => {
     expect(await chat.answer()).toBe(whole);
     await wire.close();
   });
+
+  test("between a command and its answer costs nothing and doubles nothing", async ({ chat, page, server }) => {
+    await chat.open();
+    const submitted = await server.metric("requests_submitted_total");
+    let times = 0;
+    await page.route("**/api/send", async (route) => {
+      times += 1;
+      if (times > 1) return route.continue();
+      await route.fetch();
+      await route.abort();
+    });
+    expect(await chat.ask("你好")).toBe(words(dialogue("hello").turns[0]!.answer));
+    expect(times).toBe(2);
+    await expect(chat.handle("notice")).toHaveCount(0);
+    await expect(chat.questions).toHaveCount(1);
+    expect(await server.metric("requests_submitted_total")).toBe(submitted + 1);
+  });
+
+  test("that stays broken gives back what was said", async ({ chat, page }) => {
+    await chat.open();
+    await page.route("**/api/send", (route) => route.abort());
+    await chat.say("你好");
+    await expect(chat.handle("notice")).toBeVisible();
+    await expect(chat.composer).toHaveValue("你好");
+    await expect(chat.questions).toHaveCount(0);
+  });
 });

@@ -157,7 +157,7 @@ fn error_code(code: ErrorCode) -> &'static str {
         ErrorCode::EngineRestarted => "The engine failed and was restarted, please try again.",
         ErrorCode::NotANumber => "The model computed invalid numbers; try again or change the settings.",
         ErrorCode::Malformed => "The page and the server did not understand each other; please load the page again.",
-        ErrorCode::Unreachable => "The server could not be reached; the text is back in the composer.",
+        ErrorCode::Unreachable => "The server could not be reached. Check the connection and try again.",
         ErrorCode::Internal => "Something failed on the server, please try again.",
     }
 }

@@ -148,7 +148,7 @@ fn error_code(code: ErrorCode) -> &'static str {
         ErrorCode::EngineRestarted => "推理引擎出错并已重启，请重试。",
         ErrorCode::NotANumber => "模型算出了无效的数值，请重试或调整设置。",
         ErrorCode::Malformed => "页面与服务器没能互相理解，请重新加载页面。",
-        ErrorCode::Unreachable => "连不上服务器，文字已放回输入框。",
+        ErrorCode::Unreachable => "连不上服务器，请检查网络后再试。",
         ErrorCode::Internal => "服务器内部出错，请重试。",
     }
 }

@@ -3,6 +3,8 @@
 //! Knows nothing of conversations. Every call can fail quietly (private windows without storage, old browsers), so every
 //! caller must be right without it.
 
+use std::time::Duration;
+
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use web_sys::{Element, Event, EventSource, HtmlElement, HtmlTextAreaElement, MessageEvent, MouseEvent};
@@ -98,6 +100,14 @@ pub fn is_anything_open() -> bool {
 /// A number between 0 and 1, for spreading retries.
 pub fn random() -> f64 {
     js_sys::Math::random()
+}
+
+/// Waits.
+pub async fn pause(time: Duration) {
+    let timer = |resolve: js_sys::Function, _| {
+        let _ = window().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, time.as_millis() as i32);
+    };
+    let _ = js_sys::Promise::new(&mut { timer }).await;
 }
 
 /// Makes a text field as high as its text; the style sheet bounds it.

@@ -3,23 +3,28 @@
 //! Owns a command's way from the press of a button to its outcome. Knows no network beyond `api`.
 //! **Architecture Invariant:** a message whose command was refused goes back into the composer.
 
+use std::time::Duration;
+
 use leptos::{prelude::*, task::spawn_local};
 
 use super::{Draft, Held, Opening, Store};
 use crate::{
     api,
     app::{
-        drafts,
+        drafts, platform,
         transcript::{Action, Pending, Transcript},
     },
     chat::{
         command::{RegenerateCommand, SendCommand, Started},
-        error::ChatError,
+        error::{ChatError, ErrorCode},
         ids::{ConversationId, MessageId, RequestId},
         message::{MessageText, Role},
         settings::Settings,
     },
 };
+
+/// How long a server that could not be reached is given before it is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(800);
 
 impl Store {
     /// Says something: now, or once the answer before it is over.
@@ -58,7 +63,7 @@ impl Store {
         self.stop_early.set_value(false);
         self.announcement.set(self.texts.announce_answering.to_owned());
         spawn_local(async move {
-            match api::send_message(command).await {
+            match insist(|| api::send_message(command.clone())).await {
                 Ok(started) => self.begin(conversation, request, started),
                 Err(error) if self.is_pending(request) => self.refuse(request, text.as_str(), &error),
                 Err(_) if self.place.with_untracked(|now| now.conversation == place.conversation) => {
@@ -92,7 +97,7 @@ impl Store {
         self.stop_early.set_value(false);
         self.announcement.set(self.texts.announce_answering.to_owned());
         spawn_local(async move {
-            match api::regenerate(command).await {
+            match insist(|| api::regenerate(command.clone())).await {
                 Ok(started) => self.begin(conversation, request, started),
                 Err(error) if self.is_pending(request) => self.refuse(request, "", &error),
                 Err(_) => {}
@@ -138,7 +143,7 @@ impl Store {
         };
         self.stopping.set(Some(id));
         spawn_local(async move {
-            if let Err(error) = api::stop(generation).await {
+            if let Err(error) = insist(|| api::stop(generation)).await {
                 self.stopping.set(None);
                 self.fail(&error);
             }
@@ -187,5 +192,57 @@ impl Store {
 
     fn system_in_force(self) -> String {
         untrack(|| if self.supports(Role::System) { self.system.get() } else { String::new() })
+    }
+}
+
+/// Sends a command, and once more where the server could not be reached: it may have got there all the same, and is not
+/// carried out twice.
+async fn insist<T, F: Future<Output = Result<T, ChatError>>>(send: impl Fn() -> F) -> Result<T, ChatError> {
+    let mut may_repeat = true;
+    loop {
+        match send().await {
+            Err(error) if error.code == ErrorCode::Unreachable && std::mem::take(&mut may_repeat) => {
+                platform::pause(RETRY_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    fn sent(outcomes: &[Result<u8, ErrorCode>]) -> (Result<u8, ErrorCode>, usize) {
+        let count = Cell::new(0);
+        let send = || {
+            let outcome = outcomes[count.replace(count.get() + 1)];
+            async move { outcome.map_err(|code| ChatError::new(code, "")) }
+        };
+        // Nothing is waited for outside a browser.
+        let Poll::Ready(outcome) = pin!(insist(send)).poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("it waits for something");
+        };
+        (outcome.map_err(|error| error.code), count.get())
+    }
+
+    #[test]
+    fn a_command_that_did_not_arrive_is_sent_once_more() {
+        let lost = Err(ErrorCode::Unreachable);
+        assert_eq!(sent(&[lost, Ok(7)]), (Ok(7), 2));
+        assert_eq!(sent(&[lost, lost, Ok(7)]), (lost, 2));
+    }
+
+    #[test]
+    fn a_command_that_was_answered_is_not_repeated() {
+        for outcome in [Ok(7), Err(ErrorCode::QueueFull)] {
+            assert_eq!(sent(&[outcome, Ok(8)]), (outcome, 1));
+        }
     }
 }
