@@ -94,7 +94,7 @@ test("an answer that nobody watches is finished", async ({ chat, page, server })
 });
 
 test.describe("a broken connection", () => {
-  test.use({ provoked: /net::ERR/ });
+  test.use({ provoked: /net::ERR|status of 503/ });
 
   test("is opened again where it broke", async ({ chat, server }) => {
     const wire = await Wire.to(server.url);
@@ -133,5 +133,20 @@ test.describe("a broken connection", () => {
     await expect(chat.handle("notice")).toBeVisible();
     await expect(chat.composer).toHaveValue("你好");
     await expect(chat.questions).toHaveCount(0);
+  });
+
+  test("is not told of any more once the answer is over", async ({ chat, page, server }) => {
+    const wire = await Wire.to(server.url);
+    await chat.open(wire.url);
+    await chat.say(question);
+    await chat.grown(20);
+    await page.route("**/generations/**", (route) => route.fulfill({ status: 503 }));
+    wire.cut();
+    await expect(chat.handle("notice")).toBeVisible();
+    await chat.handle("stop").click();
+    await chat.over("stopped");
+    await expect(chat.handle("notice")).toHaveCount(0);
+    await expect(page.getByRole("status")).toHaveText("回答：已停止");
+    await wire.close();
   });
 });
