@@ -1,3 +1,4 @@
+import { dialogue } from "../dialogues.ts";
 import { expect, test } from "../fixtures.ts";
 
 test("Enter sends and Shift+Enter makes a new line", async ({ chat }) => {
@@ -59,6 +60,30 @@ test("nor in Safari's order, where the composition ends before the key is report
   await chat.composer.press("Enter");
   await expect(chat.questions).toHaveCount(1);
   await chat.over();
+});
+
+test("the Escape that ends a composition does not stop the answer", async ({ chat, page }) => {
+  await chat.open();
+  await chat.say(dialogue("lighthouse").turns[0]!.question);
+  await chat.grown(10);
+  let stops = 0;
+  page.on("request", (request) => (stops += Number(request.url().includes("/api/stop"))));
+  await chat.composer.evaluate((field) => {
+    const press = (init: KeyboardEventInit) =>
+      field.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, ...init }));
+    press({ keyCode: 27, isComposing: true });
+    press({ keyCode: 229 });
+    field.dispatchEvent(new CompositionEvent("compositionstart", { bubbles: true }));
+    press({ keyCode: 27 });
+    field.dispatchEvent(new CompositionEvent("compositionend", { data: "", bubbles: true }));
+    press({ keyCode: 27 });
+  });
+  const before = await chat.answer();
+  await chat.grown(before.length + 10);
+  expect(stops).toBe(0);
+  await chat.composer.press("Escape");
+  await chat.over("stopped");
+  expect(stops).toBe(1);
 });
 
 test("what was typed before the page came to life is kept", async ({ chat, page }) => {

@@ -22,7 +22,9 @@ use super::{
     },
     events,
     i18n::Texts,
-    json, platform,
+    json,
+    keys::{self, Composition},
+    platform,
     store::Store,
     transcript::Transcript,
     view::{effect, element},
@@ -157,7 +159,8 @@ fn wait_for_model(store: Store) {
 
 fn listen_to_keys(store: Store) {
     let listener = window_event_listener(ev::keydown, move |event| {
-        if event.is_composing() || event.default_prevented() {
+        let composition = if event.is_composing() { Composition::Composing } else { Composition::Idle };
+        if keys::is_taken(event.key_code(), composition) || event.default_prevented() {
             return;
         }
         let is_command = event.ctrl_key() || event.meta_key();

@@ -126,6 +126,9 @@ impl Field {
             alt: event.alt_key(),
         };
         let composition = if event.is_composing() { Composition::Composing } else { self.composition.get_value() };
+        if keys::is_taken(press.key_code, composition) {
+            event.stop_propagation();
+        }
         let keyboard = if platform::is_touch_first() { Keyboard::Touch } else { Keyboard::Hardware };
         if keys::sends(press, composition, keyboard) {
             event.prevent_default();
