@@ -95,10 +95,16 @@ test("what was typed before the page came to life is kept", async ({ chat, page 
   });
   await page.goto("/");
   await chat.composer.fill("早上好");
+  await (await chat.setting("system")).fill("你是一只猫。");
+  await page.keyboard.press("Escape");
   release();
   await chat.hydrated();
   await expect(chat.composer).toHaveValue("早上好");
+  await expect(await chat.setting("system")).toHaveValue("你是一只猫。");
+  await page.keyboard.press("Escape");
+  const sent = page.waitForRequest(/\/api\/send/);
   await chat.handle("send").click();
+  expect((await sent).postDataJSON().command.system).toBe("你是一只猫。");
   await expect(chat.questions.first()).toContainText("早上好");
   await chat.over();
 });

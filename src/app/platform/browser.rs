@@ -102,6 +102,24 @@ pub fn random() -> f64 {
     js_sys::Math::random()
 }
 
+/// What somebody wrote in this text field since the document came.
+pub fn written(field: &Element) -> Option<String> {
+    let property = |name: &str| js_sys::Reflect::get(field, &name.into()).ok()?.as_string();
+    let is_text = matches!(property("type").as_deref(), Some("text" | "textarea"));
+    property("value").filter(|text| is_text && Some(text) != property("defaultValue").as_ref())
+}
+
+/// Lets a field have this text as though it were being written, once the page is all there.
+pub fn write_again(field: &Element, text: String) {
+    let field = field.clone();
+    queue_microtask(move || {
+        let _ = js_sys::Reflect::set(&field, &"value".into(), &text.into());
+        if let Ok(event) = Event::new("input") {
+            let _ = field.dispatch_event(&event);
+        }
+    });
+}
+
 /// Waits.
 pub async fn pause(time: Duration) {
     let timer = |resolve: js_sys::Function, _| {

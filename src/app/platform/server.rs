@@ -88,6 +88,14 @@ pub fn random() -> f64 {
     0.0
 }
 
+/// Nobody writes before the page is there.
+pub fn written(_field: &Element) -> Option<String> {
+    None
+}
+
+/// Nothing was written.
+pub fn write_again(_field: &Element, _text: String) {}
+
 /// Nothing is waited for here.
 #[expect(clippy::unused_async, reason = "the browser's waiting takes time")]
 pub async fn pause(_time: Duration) {}
