@@ -11,6 +11,8 @@ use crate::chat::ids::ConversationId;
 pub enum Kind {
     /// The next message.
     Message,
+    /// The system prompt from the next message on.
+    System,
 }
 
 /// The draft of a conversation, `None` for one that is not begun.
@@ -40,6 +42,7 @@ pub fn joined(texts: &[&str]) -> String {
 fn key(kind: Kind, conversation: Option<ConversationId>) -> String {
     let kind = match kind {
         Kind::Message => "draft",
+        Kind::System => "system",
     };
     conversation.map_or_else(|| format!("{kind}:new"), |id| format!("{kind}:{id}"))
 }
@@ -58,9 +61,9 @@ mod tests {
     #[test]
     fn each_conversation_has_a_place_of_its_own_for_each_draft() {
         let ids = [None, Some(ConversationId::random()), Some(ConversationId::random())];
-        let mut keys: Vec<_> = ids.iter().map(|id| key(Kind::Message, *id)).collect();
+        let mut keys: Vec<_> = ids.iter().flat_map(|id| [key(Kind::Message, *id), key(Kind::System, *id)]).collect();
         keys.sort();
         keys.dedup();
-        assert_eq!(keys.len(), 3);
+        assert_eq!(keys.len(), 6);
     }
 }

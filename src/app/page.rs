@@ -20,12 +20,13 @@ use super::{
         settings::settings_drawer,
         transcript::transcript_pane,
     },
+    drafts::{self, Kind},
     events,
     i18n::Texts,
     json,
     keys::{self, Composition},
     platform,
-    store::Store,
+    store::{Place, Store},
     transcript::Transcript,
     view::{effect, element},
 };
@@ -103,6 +104,7 @@ pub fn Page() -> impl IntoView {
     let store = Store::new(Texts::of(platform::preferences().language), page, is_missing);
     address::keep(store);
     keep_settings(store);
+    keep_system(store);
     wait_for_model(store);
     effect(move || events::follow(store));
     effect(move || store.release());
@@ -133,6 +135,28 @@ fn keep_settings(store: Store) {
         let is_changed = settings != Settings::default();
         let text = is_changed.then(|| serde_json::to_string(&settings).ok()).flatten();
         platform::store(SETTINGS_KEY, &text.unwrap_or_default());
+    });
+}
+
+/// Keeps a system prompt that the server doesn't have yet, as the composer keeps its draft.
+fn keep_system(store: Store) {
+    let mut before = None::<Place>;
+    effect(move || {
+        let place = store.place.get();
+        let is_known = move || store.known_system.with(|known| store.system.with(|system| known == system));
+        match before.replace(place) {
+            None if untrack(is_known) => {
+                if let Some(kept) = drafts::kept(Kind::System, place.conversation) {
+                    store.system.set(kept);
+                }
+            }
+            Some(before) if before.conversation != place.conversation && before.visit == place.visit => {
+                drafts::keep(Kind::System, before.conversation, "");
+            }
+            None | Some(_) => {}
+        }
+        let unknown = if is_known() { String::new() } else { store.system.get() };
+        drafts::keep(Kind::System, place.conversation, &unknown);
     });
 }
 

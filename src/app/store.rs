@@ -11,6 +11,7 @@ use leptos::{prelude::*, task::spawn_local};
 
 use super::{
     answer::Answer,
+    drafts::{self, Kind},
     i18n::Texts,
     transcript::{Action, Transcript},
 };
@@ -91,6 +92,8 @@ pub struct Store {
     pub settings: RwSignal<Settings>,
     /// The system prompt from the next message on.
     pub system: RwSignal<String>,
+    /// The system prompt as the server has it.
+    pub known_system: RwSignal<String>,
     /// Who says the next message.
     pub role: RwSignal<Role>,
     /// A message that waits.
@@ -118,7 +121,7 @@ impl Store {
     /// The state of a page that was just loaded.
     #[must_use]
     pub fn new(texts: &'static Texts, page: PageData, is_missing: bool) -> Self {
-        let system = page.conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default();
+        let known_system = page.conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default();
         let place = Place { conversation: page.conversation.as_ref().map(|view| view.id), visit: 0 };
         Self {
             texts,
@@ -126,7 +129,8 @@ impl Store {
             transcript: RwSignal::new(Transcript::open(page.conversation)),
             engine: RwSignal::new(page.engine),
             settings: RwSignal::new(Settings::default()),
-            system: RwSignal::new(system),
+            system: RwSignal::new(known_system.clone()),
+            known_system: RwSignal::new(known_system),
             role: RwSignal::new(Role::User),
             held: RwSignal::new(None),
             draft: RwSignal::new(None),
@@ -191,8 +195,8 @@ impl Store {
     /// Looks at another conversation, or at none yet.
     pub fn open(self, conversation: Option<ConversationId>) {
         let visit = self.place.with_untracked(|place| place.visit) + 1;
-        self.show(None);
         self.place.set(Place { conversation, visit });
+        self.show(None);
         self.fetch();
     }
 
@@ -263,7 +267,10 @@ impl Store {
     fn show(self, conversation: Option<ConversationView>) {
         self.opening.set(Opening::Done);
         self.answers.update_value(HashMap::clear);
-        self.system.set(conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default());
+        let known_system = conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default();
+        let kept = drafts::kept(Kind::System, self.place.with_untracked(|place| place.conversation));
+        self.system.set(kept.unwrap_or_else(|| known_system.clone()));
+        self.known_system.set(known_system);
         self.role.set(Role::User);
         self.notice.set(None);
         self.stopping.set(None);

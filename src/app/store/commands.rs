@@ -49,13 +49,14 @@ impl Store {
         let place = self.place.get_untracked();
         let conversation = self.transcript.with_untracked(Transcript::conversation);
         let conversation = conversation.unwrap_or_else(ConversationId::random);
+        let system = self.system_in_force();
         let command = SendCommand {
             request,
             conversation,
             parent,
             role,
             text: text.as_str().to_owned(),
-            system: self.system_in_force(),
+            system: system.clone(),
             settings: self.settings_in_force(),
         };
         self.is_missing.set(false);
@@ -64,7 +65,7 @@ impl Store {
         self.announcement.set(self.texts.announce_answering.to_owned());
         spawn_local(async move {
             match insist(|| api::send_message(command.clone())).await {
-                Ok(started) => self.begin(conversation, request, started),
+                Ok(started) => self.begin(conversation, &system, request, started),
                 Err(error) if self.is_pending(request) => self.refuse(request, text.as_str(), &error),
                 Err(_) if self.place.with_untracked(|now| now.conversation == place.conversation) => {
                     self.draft.set(Some(Draft::PutBack(text.into())));
@@ -86,11 +87,12 @@ impl Store {
         }
         self.notice.set(None);
         let request = RequestId::random();
+        let system = self.system_in_force();
         let command = RegenerateCommand {
             request,
             conversation,
             answer,
-            system: self.system_in_force(),
+            system: system.clone(),
             settings: self.settings_in_force(),
         };
         self.apply(Action::Asked(Pending { request, after, said: None }));
@@ -98,7 +100,7 @@ impl Store {
         self.announcement.set(self.texts.announce_answering.to_owned());
         spawn_local(async move {
             match insist(|| api::regenerate(command.clone())).await {
-                Ok(started) => self.begin(conversation, request, started),
+                Ok(started) => self.begin(conversation, &system, request, started),
                 Err(error) if self.is_pending(request) => self.refuse(request, "", &error),
                 Err(_) => {}
             }
@@ -110,13 +112,14 @@ impl Store {
         self.transcript.with_untracked(|transcript| transcript.pending().is_some_and(is_it))
     }
 
-    fn begin(self, conversation: ConversationId, request: RequestId, started: Started) {
+    fn begin(self, conversation: ConversationId, system: &str, request: RequestId, started: Started) {
         // Somebody who went elsewhere meanwhile is not taken back.
         if !self.is_pending(request) {
             return;
         }
         self.put_behind(untrack(|| self.leaf()), Some(started.answer.id));
         self.apply(Action::Begun(conversation, request, started));
+        self.known_system.set(system.to_owned());
         self.place.update(|place| place.conversation = Some(conversation));
         if self.stop_early.get_value() {
             self.stop();
