@@ -76,6 +76,18 @@ test("starters are there and begin a conversation", async ({ chat }) => {
   expect(await chat.answer()).not.toBe("");
 });
 
+test("a starter can be taken into the composer, behind what was typed", async ({ chat }) => {
+  await chat.open();
+  const starter = chat.handle("starter").first();
+  const text = await starter.locator(".starter-text").textContent();
+  await starter.click({ modifiers: ["Alt"] });
+  await expect(chat.composer).toHaveValue(text!);
+  await chat.composer.fill("早上好");
+  await starter.click({ modifiers: ["Alt"] });
+  await expect(chat.composer).toHaveValue(`早上好\n\n${text}`);
+  await expect(chat.questions).toHaveCount(0);
+});
+
 test("asking again makes a sibling, and both can be looked at", async ({ chat }) => {
   const { question, answer } = dialogue("good-morning").turns[0]!;
   await chat.open();

@@ -38,8 +38,8 @@ pub enum Notice {
 /// What goes into the composer from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Draft {
-    /// Replaces what is there.
-    Fill(String),
+    /// Comes after what is there.
+    Append(String),
     /// Was sent, and comes back: what was typed meanwhile stays behind it.
     PutBack(String),
 }

@@ -110,7 +110,7 @@ impl Field {
     fn take(self, draft: &Draft) {
         let typed = self.text();
         match draft {
-            Draft::Fill(text) => self.put(text),
+            Draft::Append(text) => self.put(&drafts::joined(&[&typed, text])),
             Draft::PutBack(text) => self.put(&drafts::joined(&[text, &typed])),
         }
         self.focus();
