@@ -146,6 +146,8 @@ pub struct AnswerTexts {
     pub reused: fn(u32, u32) -> String,
     /// Rounds that were left out.
     pub dropped: fn(u32) -> String,
+    /// The system prompt was left out.
+    pub dropped_system: &'static str,
     /// A tooltip with what it was sampled with.
     pub sampled_with: &'static str,
 }

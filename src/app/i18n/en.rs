@@ -64,7 +64,11 @@ pub static TEXTS: Texts = Texts {
         reused: |reused, prompt| {
             format!("prompt reused {} / {}", format::count(reused.into()), format::count(prompt.into()))
         },
-        dropped: |rounds| format!("the oldest {rounds} round(s) no longer fit the context and were left out"),
+        dropped: |rounds| match rounds {
+            1 => "the oldest round no longer fits the context and was left out".to_owned(),
+            rounds => format!("the oldest {rounds} rounds no longer fit the context and were left out"),
+        },
+        dropped_system: "the system prompt no longer fits the context and was left out",
         sampled_with: "Sampled with",
     },
     settings: SettingsTexts {

@@ -61,6 +61,7 @@ pub static TEXTS: Texts = Texts {
             format!("提示复用 {} / {}", format::count(reused.into()), format::count(prompt.into()))
         },
         dropped: |rounds| format!("最早的 {rounds} 轮已超出上下文，未参与回答"),
+        dropped_system: "系统提示已超出上下文，未参与回答",
         sampled_with: "采样参数",
     },
     settings: SettingsTexts {
