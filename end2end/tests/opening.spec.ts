@@ -25,4 +25,18 @@ test.describe("a conversation that could not be opened", () => {
     await chat.over("done");
     expect(page.url()).toBe(url);
   });
+
+  test("can be asked for again", async ({ chat, page }) => {
+    await chat.open();
+    await chat.ask("你好");
+    await chat.handle("new-chat").first().click();
+    await expect(chat.handle("starter").first()).toBeVisible();
+    await page.route("**/api/page", (route) => route.abort());
+    await page.goBack();
+    await expect(chat.handle("notice")).toBeVisible();
+    await page.unroute("**/api/page");
+    await page.getByRole("button", { name: "重试" }).click();
+    await expect(chat.questions).toHaveCount(1);
+    await expect(chat.handle("notice")).toHaveCount(0);
+  });
 });

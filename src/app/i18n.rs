@@ -59,6 +59,10 @@ pub struct Texts {
     pub missing_title: &'static str,
     /// What that may mean.
     pub missing_text: &'static str,
+    /// A conversation is on its way.
+    pub opening: &'static str,
+    /// Asks for it again.
+    pub try_again: &'static str,
     /// An answer is on its way, spoken.
     pub announce_answering: &'static str,
     /// An error code in words.

@@ -204,6 +204,7 @@ impl Store {
     pub fn fetch(self) {
         let Place { conversation: Some(id), visit } = self.place.get_untracked() else { return };
         self.opening.set(Opening::Running);
+        self.notice.set(None);
         spawn_local(async move {
             let page = api::page(Some(id)).await;
             if self.place.with_untracked(|place| place.visit) != visit {

@@ -129,6 +129,8 @@ pub static TEXTS: Texts = Texts {
     server_forgot: "The server no longer knows this answer; what was shown stays here.",
     missing_title: "No such conversation",
     missing_text: "The link may be wrong, or the server no longer keeps it after a restart.",
+    opening: "Opening the conversation…",
+    try_again: "Try again",
     announce_answering: "Answering",
     error_code,
     retry_in: |seconds| format!(" Try again in {seconds} s."),

@@ -117,6 +117,8 @@ pub static TEXTS: Texts = Texts {
     server_forgot: "服务器已没有这条回答的记录，已显示的内容保留在这里。",
     missing_title: "没有这个对话",
     missing_text: "链接可能有误，或者服务器重启后不再保留它。",
+    opening: "正在打开对话…",
+    try_again: "重试",
     announce_answering: "正在回答",
     error_code,
     retry_in: |seconds| format!("请在 {seconds} 秒后重试。"),
