@@ -94,7 +94,7 @@ pub struct ComposerTexts {
     pub role_exec: &'static str,
     /// Why there is no choice.
     pub role_unsupported: &'static str,
-    /// A message waits until the answer is over.
+    /// A message waits: for the answer before it, the model or its conversation.
     pub held: &'static str,
     /// Takes it back.
     pub held_cancel: &'static str,

@@ -30,7 +30,7 @@ pub static TEXTS: Texts = Texts {
         role_user: "User",
         role_exec: "Exec",
         role_unsupported: "Not available: this model's prompt format (v1) has no exec role.",
-        held: "Sent when this answer is over",
+        held: "To be sent next",
         held_cancel: "Take back",
         caution: "Answers are made by a model and can be wrong. Check what matters.",
     },
@@ -101,7 +101,7 @@ pub static TEXTS: Texts = Texts {
             name: "System prompt",
             help: "Sets who the model is and its rules, from the next message on, in this conversation only.",
         },
-        system_unsupported: "Not available: this model's prompt format (v1) has no system role.",
+        system_unsupported: "Not available: this model's prompt format (v1) has no system role. Put it into the first message instead.",
         system_placeholder: "For example: You are a patient teacher.",
     },
     engine: EngineTexts {

@@ -30,7 +30,7 @@ pub static TEXTS: Texts = Texts {
         role_user: "用户",
         role_exec: "工具",
         role_unsupported: "当前模型的提示格式（v1）没有工具角色，因此这里不可选。",
-        held: "等这条回答结束后发送",
+        held: "稍后自动发送",
         held_cancel: "取回",
         caution: "回答由模型生成，可能有误，请自行核实。",
     },
@@ -89,7 +89,7 @@ pub static TEXTS: Texts = Texts {
         system: SettingText {
             name: "系统提示", help: "设定模型的身份与规矩，从下一条消息起生效，只用于当前对话。"
         },
-        system_unsupported: "当前模型的提示格式（v1）没有系统角色，因此这里不可用。",
+        system_unsupported: "当前模型的提示格式（v1）没有系统角色，因此这里不可用；可以把设定写进第一条消息。",
         system_placeholder: "例如：你是一位耐心的语文老师。",
     },
     engine: EngineTexts {
