@@ -12,6 +12,7 @@ pub mod shell;
 
 mod answer;
 mod components;
+mod drafts;
 #[cfg_attr(feature = "ssr", expect(dead_code, reason = "only a browser opens streams"))]
 mod events;
 mod format;

@@ -1,3 +1,4 @@
+import { dialogue } from "../dialogues.ts";
 import { expect, test } from "../fixtures.ts";
 
 test("Enter sends and Shift+Enter makes a new line", async ({ chat }) => {
@@ -61,6 +62,30 @@ test("nor in Safari's order, where the composition ends before the key is report
   await chat.over();
 });
 
+test("the Escape that ends a composition does not stop the answer", async ({ chat, page }) => {
+  await chat.open();
+  await chat.say(dialogue("lighthouse").turns[0]!.question);
+  await chat.grown(10);
+  let stops = 0;
+  page.on("request", (request) => (stops += Number(request.url().includes("/api/stop"))));
+  await chat.composer.evaluate((field) => {
+    const press = (init: KeyboardEventInit) =>
+      field.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, ...init }));
+    press({ keyCode: 27, isComposing: true });
+    press({ keyCode: 229 });
+    field.dispatchEvent(new CompositionEvent("compositionstart", { bubbles: true }));
+    press({ keyCode: 27 });
+    field.dispatchEvent(new CompositionEvent("compositionend", { data: "", bubbles: true }));
+    press({ keyCode: 27 });
+  });
+  const before = await chat.answer();
+  await chat.grown(before.length + 10);
+  expect(stops).toBe(0);
+  await chat.composer.press("Escape");
+  await chat.over("stopped");
+  expect(stops).toBe(1);
+});
+
 test("what was typed before the page came to life is kept", async ({ chat, page }) => {
   let release = () => {};
   const held = new Promise<void>((resolve) => (release = resolve));
@@ -70,10 +95,16 @@ test("what was typed before the page came to life is kept", async ({ chat, page 
   });
   await page.goto("/");
   await chat.composer.fill("早上好");
+  await (await chat.setting("system")).fill("你是一只猫。");
+  await page.keyboard.press("Escape");
   release();
   await chat.hydrated();
   await expect(chat.composer).toHaveValue("早上好");
+  await expect(await chat.setting("system")).toHaveValue("你是一只猫。");
+  await page.keyboard.press("Escape");
+  const sent = page.waitForRequest(/\/api\/send/);
   await chat.handle("send").click();
+  expect((await sent).postDataJSON().command.system).toBe("你是一只猫。");
   await expect(chat.questions.first()).toContainText("早上好");
   await chat.over();
 });

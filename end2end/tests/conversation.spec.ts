@@ -76,6 +76,18 @@ test("starters are there and begin a conversation", async ({ chat }) => {
   expect(await chat.answer()).not.toBe("");
 });
 
+test("a starter can be taken into the composer, behind what was typed", async ({ chat }) => {
+  await chat.open();
+  const starter = chat.handle("starter").first();
+  const text = await starter.locator(".starter-text").textContent();
+  await starter.click({ modifiers: ["Alt"] });
+  await expect(chat.composer).toHaveValue(text!);
+  await chat.composer.fill("早上好");
+  await starter.click({ modifiers: ["Alt"] });
+  await expect(chat.composer).toHaveValue(`早上好\n\n${text}`);
+  await expect(chat.questions).toHaveCount(0);
+});
+
 test("asking again makes a sibling, and both can be looked at", async ({ chat }) => {
   const { question, answer } = dialogue("good-morning").turns[0]!;
   await chat.open();
@@ -133,5 +145,23 @@ test.describe("a conversation that does not exist", () => {
     await expect(chat.answers).toHaveCount(0);
     await chat.handle("new-chat").first().click();
     expect(await chat.ask("你好")).toBe(words(dialogue("hello").turns[0]!.answer));
+  });
+
+  test("gives way to a new one as soon as something is said", async ({ chat, page }) => {
+    await chat.open("/c/00000000-0000-4000-8000-000000000000");
+    await expect(chat.handle("missing")).toBeVisible();
+    expect(await chat.ask("你好")).toBe(words(dialogue("hello").turns[0]!.answer));
+    await expect(chat.handle("missing")).toHaveCount(0);
+    const begun = page.url();
+
+    await page.evaluate(() => {
+      history.pushState(null, "", "/c/00000000-0000-4000-8000-000000000000");
+      dispatchEvent(new PopStateEvent("popstate"));
+    });
+    await expect(chat.handle("missing")).toBeVisible();
+    await chat.ask("你好");
+    await expect(chat.questions).toHaveCount(1);
+    await expect(page).toHaveURL(/\/c\/(?!0{8})[^/]+$/);
+    expect(page.url()).not.toBe(begun);
   });
 });

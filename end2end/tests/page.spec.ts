@@ -97,6 +97,17 @@ test.describe("on a phone", () => {
     await page.screenshot({ path: "test-results/phone.png" });
     expect(await serious(chat)).toEqual([]);
   });
+
+  test("a long system prompt is seen as a whole, in letters that a touch need not enlarge", async ({ chat }) => {
+    await chat.open();
+    const field = await chat.setting("system");
+    await field.fill("你是一位住在长安的唐代诗人，性格豪放，喜欢喝酒。\n".repeat(5));
+    const shown = await field.evaluate((field) => ({
+      hidden: field.scrollHeight - field.clientHeight,
+      letters: Number.parseFloat(getComputedStyle(field).fontSize),
+    }));
+    expect(shown).toEqual({ hidden: 0, letters: 16 });
+  });
 });
 
 test("an answer keeps the elements of its finished blocks", async ({ chat }) => {

@@ -20,6 +20,20 @@ test("settings are kept over a reload", async ({ chat, page }) => {
   await expect(await chat.setting("max_new_tokens")).toHaveValue("9");
 });
 
+test("an answer length from elsewhere goes as far as this model's", async ({ chat, page }) => {
+  await page.addInitScript(() => localStorage.setItem("settings", '{"max_new_tokens":1000000}'));
+  await chat.open();
+  const field = await chat.setting("max_new_tokens");
+  const longest = await page.getByRole("slider").last().getAttribute("max");
+  expect(Number(longest)).toBeLessThan(10_000);
+  await expect(field).toHaveValue(longest!);
+  await page.keyboard.press("Escape");
+  const sent = page.waitForRequest(/\/api\/send/);
+  await page.route("**/api/send", () => undefined);
+  await chat.say("你好");
+  expect((await sent).postDataJSON().command.settings.max_new_tokens).toBe(Number(longest));
+});
+
 test("a value outside its bounds is refused before it does harm", async ({ chat }) => {
   await chat.open();
   await chat.set("temperature", "9").catch(() => undefined);
@@ -31,6 +45,35 @@ test("the system prompt is part of the conversation", async ({ chat }) => {
   await chat.open();
   await chat.set("system", system);
   expect(await chat.ask(turns[0]!.question)).toBe(words(turns[0]!.answer));
+});
+
+test("a system prompt that was not sent yet stays with its conversation", async ({ chat, page }) => {
+  await chat.open();
+  await chat.ask("你好");
+  await chat.set("system", "你是一只猫。");
+  await chat.composer.fill("喵");
+  await chat.handle("language").click();
+  await expect(page.locator("html")).toHaveAttribute("lang", "en");
+  await chat.hydrated();
+  await expect(chat.composer).toHaveValue("喵");
+  await expect(await chat.setting("system")).toHaveValue("你是一只猫。");
+  await page.keyboard.press("Escape");
+
+  await chat.handle("new-chat").first().click();
+  await expect(chat.handle("starter").first()).toBeVisible();
+  await expect(await chat.setting("system")).toHaveValue("");
+  await page.keyboard.press("Escape");
+  await page.goBack();
+  await expect(chat.questions).toHaveCount(1);
+  await expect(await chat.setting("system")).toHaveValue("你是一只猫。");
+  await page.keyboard.press("Escape");
+
+  const sent = page.waitForRequest(/\/api\/send/);
+  await chat.handle("send").click();
+  expect((await sent).postDataJSON().command.system).toBe("你是一只猫。");
+  await chat.over();
+  const kept = () => page.evaluate(() => Object.keys(localStorage).filter((key) => key.startsWith("system:")));
+  await expect.poll(kept).toEqual([]);
 });
 
 test("the same seed draws the same answer", async ({ chat }) => {

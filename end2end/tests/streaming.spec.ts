@@ -94,7 +94,7 @@ test("an answer that nobody watches is finished", async ({ chat, page, server })
 });
 
 test.describe("a broken connection", () => {
-  test.use({ provoked: /net::ERR/ });
+  test.use({ provoked: /net::ERR|status of 503/ });
 
   test("is opened again where it broke", async ({ chat, server }) => {
     const wire = await Wire.to(server.url);
@@ -106,6 +106,47 @@ test.describe("a broken connection", () => {
     }
     await chat.over("done");
     expect(await chat.answer()).toBe(whole);
+    await wire.close();
+  });
+
+  test("between a command and its answer costs nothing and doubles nothing", async ({ chat, page, server }) => {
+    await chat.open();
+    const submitted = await server.metric("requests_submitted_total");
+    let times = 0;
+    await page.route("**/api/send", async (route) => {
+      times += 1;
+      if (times > 1) return route.continue();
+      await route.fetch();
+      await route.abort();
+    });
+    expect(await chat.ask("你好")).toBe(words(dialogue("hello").turns[0]!.answer));
+    expect(times).toBe(2);
+    await expect(chat.handle("notice")).toHaveCount(0);
+    await expect(chat.questions).toHaveCount(1);
+    expect(await server.metric("requests_submitted_total")).toBe(submitted + 1);
+  });
+
+  test("that stays broken gives back what was said", async ({ chat, page }) => {
+    await chat.open();
+    await page.route("**/api/send", (route) => route.abort());
+    await chat.say("你好");
+    await expect(chat.handle("notice")).toBeVisible();
+    await expect(chat.composer).toHaveValue("你好");
+    await expect(chat.questions).toHaveCount(0);
+  });
+
+  test("is not told of any more once the answer is over", async ({ chat, page, server }) => {
+    const wire = await Wire.to(server.url);
+    await chat.open(wire.url);
+    await chat.say(question);
+    await chat.grown(20);
+    await page.route("**/generations/**", (route) => route.fulfill({ status: 503 }));
+    wire.cut();
+    await expect(chat.handle("notice")).toBeVisible();
+    await chat.handle("stop").click();
+    await chat.over("stopped");
+    await expect(chat.handle("notice")).toHaveCount(0);
+    await expect(page.getByRole("status")).toHaveText("回答：已停止");
     await wire.close();
   });
 });

@@ -88,6 +88,9 @@ impl Streams {
             let over: Vec<_> = open.keys().copied().filter(|id| Some(*id) != running).collect();
             over.into_iter().filter_map(|id| open.remove(&id)).collect()
         };
+        if !dropped.is_empty() {
+            self.calm();
+        }
         drop(dropped);
         if let Some(id) = running
             && !self.open.borrow().contains_key(&id)
@@ -139,6 +142,11 @@ impl Streams {
 
     fn opened(&self, id: MessageId) {
         self.with(id, |subscription| subscription.failures = 0);
+        self.calm();
+    }
+
+    /// Nothing is being opened again any more.
+    fn calm(&self) {
         if self.store.notice.get_untracked() == Some(Notice::Reconnecting) {
             self.store.notice.set(None);
         }
@@ -169,11 +177,16 @@ impl Streams {
             return;
         }
         answer.update(|answer| arrived.into_iter().for_each(|event| answer.apply(event)));
-        let phase = answer.with_untracked(|answer| answer.phase);
-        if let Phase::Ended { reason } = phase {
-            self.close(id);
-            self.ended(reason);
-        }
+        self.close_if_over(id);
+    }
+
+    fn close_if_over(&self, id: MessageId) -> bool {
+        let phase = self.store.answer(id).map(|answer| answer.with_untracked(|answer| answer.phase));
+        let Some(Phase::Ended { reason }) = phase else { return false };
+        self.close(id);
+        self.calm();
+        self.ended(reason);
+        true
     }
 
     fn ended(&self, reason: EndReason) {
@@ -208,6 +221,7 @@ impl Streams {
                 spawn_local(async move {
                     match streams.store.ask_again(conversation).await {
                         Err(error) if error.code == ErrorCode::NotFound => streams.lose(id),
+                        Ok(()) if streams.close_if_over(id) => {}
                         Ok(()) | Err(_) => streams.connect(id),
                     }
                 });

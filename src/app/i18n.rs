@@ -59,6 +59,10 @@ pub struct Texts {
     pub missing_title: &'static str,
     /// What that may mean.
     pub missing_text: &'static str,
+    /// A conversation is on its way.
+    pub opening: &'static str,
+    /// Asks for it again.
+    pub try_again: &'static str,
     /// An answer is on its way, spoken.
     pub announce_answering: &'static str,
     /// An error code in words.
@@ -90,7 +94,7 @@ pub struct ComposerTexts {
     pub role_exec: &'static str,
     /// Why there is no choice.
     pub role_unsupported: &'static str,
-    /// A message waits until the answer is over.
+    /// A message waits: for the answer before it, the model or its conversation.
     pub held: &'static str,
     /// Takes it back.
     pub held_cancel: &'static str,
@@ -146,6 +150,8 @@ pub struct AnswerTexts {
     pub reused: fn(u32, u32) -> String,
     /// Rounds that were left out.
     pub dropped: fn(u32) -> String,
+    /// The system prompt was left out.
+    pub dropped_system: &'static str,
     /// A tooltip with what it was sampled with.
     pub sampled_with: &'static str,
 }

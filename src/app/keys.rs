@@ -1,7 +1,7 @@
 //! What a key press in the composer means.
 //!
 //! Pure, since it is where text gets lost or sent too early. **Architecture Invariant:** while an input method composes,
-//! no key sends.
+//! no key does anything: it is the input method's.
 
 /// The key code that browsers report for a key that an input method took.
 const KEY_CODE_COMPOSING: u32 = 229;
@@ -42,10 +42,15 @@ pub enum Keyboard {
 /// Whether this key press sends the message.
 #[must_use]
 pub fn sends(press: KeyPress<'_>, composition: Composition, keyboard: Keyboard) -> bool {
-    if press.key != "Enter" || press.key_code == KEY_CODE_COMPOSING || composition == Composition::Composing {
-        return false;
-    }
-    press.command || (keyboard == Keyboard::Hardware && !press.shift && !press.alt)
+    !is_taken(press.key_code, composition)
+        && press.key == "Enter"
+        && (press.command || (keyboard == Keyboard::Hardware && !press.shift && !press.alt))
+}
+
+/// Whether this key press is the input method's.
+#[must_use]
+pub fn is_taken(key_code: u32, composition: Composition) -> bool {
+    key_code == KEY_CODE_COMPOSING || composition == Composition::Composing
 }
 
 #[cfg(test)]
@@ -65,6 +70,14 @@ mod tests {
     fn on_a_touch_keyboard_only_a_command_key_sends() {
         assert!(!sends(ENTER, Composition::Idle, Keyboard::Touch));
         assert!(sends(KeyPress { command: true, ..ENTER }, Composition::Idle, Keyboard::Touch));
+    }
+
+    #[test]
+    fn a_key_that_an_input_method_took_does_nothing_else() {
+        const ESCAPE: u32 = 27;
+        assert!(!is_taken(ESCAPE, Composition::Idle));
+        assert!(is_taken(ESCAPE, Composition::Composing));
+        assert!(is_taken(KEY_CODE_COMPOSING, Composition::Idle));
     }
 
     #[test]

@@ -20,10 +20,13 @@ use super::{
         settings::settings_drawer,
         transcript::transcript_pane,
     },
+    drafts::{self, Kind},
     events,
     i18n::Texts,
-    json, platform,
-    store::Store,
+    json,
+    keys::{self, Composition},
+    platform,
+    store::{Place, Store},
     transcript::Transcript,
     view::{effect, element},
 };
@@ -101,6 +104,7 @@ pub fn Page() -> impl IntoView {
     let store = Store::new(Texts::of(platform::preferences().language), page, is_missing);
     address::keep(store);
     keep_settings(store);
+    keep_system(store);
     wait_for_model(store);
     effect(move || events::follow(store));
     effect(move || store.release());
@@ -134,6 +138,28 @@ fn keep_settings(store: Store) {
     });
 }
 
+/// Keeps a system prompt that the server doesn't have yet, as the composer keeps its draft.
+fn keep_system(store: Store) {
+    let mut before = None::<Place>;
+    effect(move || {
+        let place = store.place.get();
+        let is_known = move || store.known_system.with(|known| store.system.with(|system| known == system));
+        match before.replace(place) {
+            None if untrack(is_known) => {
+                if let Some(kept) = drafts::kept(Kind::System, place.conversation) {
+                    store.system.set(kept);
+                }
+            }
+            Some(before) if before.conversation != place.conversation && before.visit == place.visit => {
+                drafts::keep(Kind::System, before.conversation, "");
+            }
+            None | Some(_) => {}
+        }
+        let unknown = if is_known() { String::new() } else { store.system.get() };
+        drafts::keep(Kind::System, place.conversation, &unknown);
+    });
+}
+
 fn wait_for_model(store: Store) {
     let timer = StoredValue::new(None::<TimeoutHandle>);
     let asked = RwSignal::new(0_u32);
@@ -157,7 +183,8 @@ fn wait_for_model(store: Store) {
 
 fn listen_to_keys(store: Store) {
     let listener = window_event_listener(ev::keydown, move |event| {
-        if event.is_composing() || event.default_prevented() {
+        let composition = if event.is_composing() { Composition::Composing } else { Composition::Idle };
+        if keys::is_taken(event.key_code(), composition) || event.default_prevented() {
             return;
         }
         let is_command = event.ctrl_key() || event.meta_key();

@@ -1,7 +1,9 @@
-//! The page's state as signals, and the commands that change it.
+//! The page's state as signals.
 //!
 //! Owns what the components share; each answer has a signal of its own, so that arriving text touches nothing else.
 //! Changes are worked out by `transcript` and `answer`. Knows nothing of how things look.
+
+mod commands;
 
 use std::collections::HashMap;
 
@@ -9,15 +11,15 @@ use leptos::{prelude::*, task::spawn_local};
 
 use super::{
     answer::Answer,
+    drafts::{self, Kind},
     i18n::Texts,
-    transcript::{Action, Pending, Transcript},
+    transcript::{Action, Transcript},
 };
 use crate::{
     api,
     chat::{
-        command::{RegenerateCommand, SendCommand, Started},
         error::{ChatError, ErrorCode},
-        ids::{ConversationId, MessageId, RequestId},
+        ids::{ConversationId, MessageId},
         info::{ConversationView, EngineStatus, ModelInfo, PageData},
         message::{MessageText, Role},
         settings::Settings,
@@ -36,8 +38,8 @@ pub enum Notice {
 /// What goes into the composer from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Draft {
-    /// Replaces what is there.
-    Fill(String),
+    /// Comes after what is there.
+    Append(String),
     /// Was sent, and comes back: what was typed meanwhile stays behind it.
     PutBack(String),
 }
@@ -49,6 +51,21 @@ pub struct Held {
     pub role: Role,
     /// What is said.
     pub text: MessageText,
+    /// The message that it is to follow.
+    pub after: Option<MessageId>,
+    /// The visit that it was said in.
+    pub visit: u32,
+}
+
+/// How far the conversation has come that the person wants to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// It is there, or is a new one.
+    Done,
+    /// It is on its way.
+    Running,
+    /// It could not be had.
+    Failed,
 }
 
 /// Which conversation the person wants to look at.
@@ -75,6 +92,8 @@ pub struct Store {
     pub settings: RwSignal<Settings>,
     /// The system prompt from the next message on.
     pub system: RwSignal<String>,
+    /// The system prompt as the server has it.
+    pub known_system: RwSignal<String>,
     /// Who says the next message.
     pub role: RwSignal<Role>,
     /// A message that waits.
@@ -89,8 +108,8 @@ pub struct Store {
     pub place: RwSignal<Place>,
     /// Whether the address names a conversation that isn't there.
     pub is_missing: RwSignal<bool>,
-    /// Whether another conversation is on its way.
-    pub is_opening: RwSignal<bool>,
+    /// Whether the conversation is there.
+    pub opening: RwSignal<Opening>,
     /// The answer that was asked to stop.
     pub stopping: RwSignal<Option<MessageId>>,
     /// Whether stop was pressed before the command had come back.
@@ -102,7 +121,7 @@ impl Store {
     /// The state of a page that was just loaded.
     #[must_use]
     pub fn new(texts: &'static Texts, page: PageData, is_missing: bool) -> Self {
-        let system = page.conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default();
+        let known_system = page.conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default();
         let place = Place { conversation: page.conversation.as_ref().map(|view| view.id), visit: 0 };
         Self {
             texts,
@@ -110,7 +129,8 @@ impl Store {
             transcript: RwSignal::new(Transcript::open(page.conversation)),
             engine: RwSignal::new(page.engine),
             settings: RwSignal::new(Settings::default()),
-            system: RwSignal::new(system),
+            system: RwSignal::new(known_system.clone()),
+            known_system: RwSignal::new(known_system),
             role: RwSignal::new(Role::User),
             held: RwSignal::new(None),
             draft: RwSignal::new(None),
@@ -118,7 +138,7 @@ impl Store {
             announcement: RwSignal::new(String::new()),
             place: RwSignal::new(place),
             is_missing: RwSignal::new(is_missing),
-            is_opening: RwSignal::new(false),
+            opening: RwSignal::new(Opening::Done),
             stopping: RwSignal::new(None),
             stop_early: StoredValue::new(false),
             answers: StoredValue::new(HashMap::new()),
@@ -158,7 +178,7 @@ impl Store {
     /// The answer at the end of what is shown, where it is still running.
     #[must_use]
     pub fn running(self) -> Option<MessageId> {
-        let leaf = self.transcript.with(|transcript| transcript.leaf().map(|leaf| leaf.id))?;
+        let leaf = self.leaf()?;
         let is_over = self.answer(leaf)?.with(|answer| answer.phase.is_over());
         (!is_over).then_some(leaf)
     }
@@ -169,130 +189,22 @@ impl Store {
         self.transcript.with(|transcript| transcript.pending().is_some())
             || self.running().is_some()
             || self.engine.with(|engine| *engine == EngineStatus::Loading)
-    }
-
-    /// Says something: now, or once the answer before it is over.
-    pub fn say(self, role: Role, text: MessageText) {
-        self.notice.set(None);
-        if untrack(|| self.is_busy()) {
-            if let Some(before) = self.held.get_untracked() {
-                self.draft.set(Some(Draft::PutBack(before.text.as_str().to_owned())));
-            }
-            self.held.set(Some(Held { role, text }));
-        } else {
-            self.send(role, text);
-        }
-    }
-
-    fn send(self, role: Role, text: MessageText) {
-        let request = RequestId::random();
-        let (conversation, parent) = self
-            .transcript
-            .with_untracked(|transcript| (transcript.conversation(), transcript.leaf().map(|leaf| leaf.id)));
-        let conversation = conversation.unwrap_or_else(ConversationId::random);
-        let command = SendCommand {
-            request,
-            conversation,
-            parent,
-            role,
-            text: text.as_str().to_owned(),
-            system: self.system_in_force(),
-            settings: self.settings.get_untracked(),
-        };
-        self.apply(Action::Asked(Pending { request, after: parent, said: Some((role, text.as_str().to_owned())) }));
-        self.stop_early.set_value(false);
-        self.announcement.set(self.texts.announce_answering.to_owned());
-        spawn_local(async move {
-            match api::send_message(command).await {
-                Ok(started) => self.begin(conversation, request, started),
-                Err(error) => {
-                    self.apply(Action::Refused(request));
-                    self.draft.set(Some(Draft::PutBack(text.into())));
-                    self.fail(&error);
-                }
-            }
-        });
-    }
-
-    /// Asks for another answer beside this one.
-    pub fn regenerate(self, answer: MessageId) {
-        let place = self
-            .transcript
-            .with_untracked(|transcript| Some((transcript.conversation()?, transcript.message(answer)?.parent)));
-        let Some((conversation, after)) = place else { return };
-        if untrack(|| self.is_busy()) {
-            return;
-        }
-        self.notice.set(None);
-        let request = RequestId::random();
-        let command = RegenerateCommand {
-            request,
-            conversation,
-            answer,
-            system: self.system_in_force(),
-            settings: self.settings.get_untracked(),
-        };
-        self.apply(Action::Asked(Pending { request, after, said: None }));
-        self.stop_early.set_value(false);
-        self.announcement.set(self.texts.announce_answering.to_owned());
-        spawn_local(async move {
-            match api::regenerate(command).await {
-                Ok(started) => self.begin(conversation, request, started),
-                Err(error) => {
-                    self.apply(Action::Refused(request));
-                    self.fail(&error);
-                }
-            }
-        });
-    }
-
-    fn begin(self, conversation: ConversationId, request: RequestId, started: Started) {
-        self.apply(Action::Begun(conversation, request, started));
-        // Somebody who went elsewhere meanwhile is not taken back.
-        if self.transcript.with_untracked(Transcript::conversation) == Some(conversation) {
-            self.place.update(|place| place.conversation = Some(conversation));
-            if self.stop_early.get_value() {
-                self.stop();
-            }
-        }
-    }
-
-    /// Stops the answer that is running, or about to.
-    pub fn stop(self) {
-        if self.transcript.with_untracked(|transcript| transcript.pending().is_some()) {
-            self.stop_early.set_value(true);
-            return;
-        }
-        let Some(id) = untrack(|| self.running()) else { return };
-        let Some(generation) = self.answer(id).and_then(|answer| answer.with_untracked(|answer| answer.generation))
-        else {
-            return;
-        };
-        self.stopping.set(Some(id));
-        spawn_local(async move {
-            if let Err(error) = api::stop(generation).await {
-                self.stopping.set(None);
-                self.fail(&error);
-            }
-        });
-    }
-
-    /// Sends what waits, where nothing stands against it any more.
-    pub fn release(self) {
-        if !self.is_busy()
-            && let Some(Held { role, text }) = self.held.get()
-        {
-            self.held.set(None);
-            untrack(|| self.send(role, text));
-        }
+            || self.opening.get() != Opening::Done
     }
 
     /// Looks at another conversation, or at none yet.
     pub fn open(self, conversation: Option<ConversationId>) {
         let visit = self.place.with_untracked(|place| place.visit) + 1;
-        self.show(None, conversation.is_none());
         self.place.set(Place { conversation, visit });
-        let Some(id) = conversation else { return };
+        self.show(None);
+        self.fetch();
+    }
+
+    /// Asks for the conversation that the person wants to look at, where it is not there.
+    pub fn fetch(self) {
+        let Place { conversation: Some(id), visit } = self.place.get_untracked() else { return };
+        self.opening.set(Opening::Running);
+        self.notice.set(None);
         spawn_local(async move {
             let page = api::page(Some(id)).await;
             if self.place.with_untracked(|place| place.visit) != visit {
@@ -301,12 +213,25 @@ impl Store {
             match page {
                 Ok(page) => {
                     self.engine.set(page.engine);
-                    self.show(page.conversation, true);
+                    self.show(page.conversation);
+                    self.put_behind(None, untrack(|| self.leaf()));
                 }
-                Err(error) if error.code == ErrorCode::NotFound => self.is_missing.set(true),
-                Err(error) => self.fail(&error),
+                Err(error) if error.code == ErrorCode::NotFound => self.miss(),
+                Err(error) => {
+                    self.opening.set(Opening::Failed);
+                    self.take_back("");
+                    self.fail(&error);
+                }
             }
         });
+    }
+
+    /// There is no such conversation: what is said next begins a new one.
+    fn miss(self) {
+        self.opening.set(Opening::Done);
+        self.take_back("");
+        self.place.update(|place| place.conversation = None);
+        self.is_missing.set(true);
     }
 
     /// Asks the server how a conversation stands whose stream was refused.
@@ -335,19 +260,22 @@ impl Store {
         self.transcript.update(|transcript| transcript.apply(action));
     }
 
-    fn show(self, conversation: Option<ConversationView>, is_ready: bool) {
-        self.is_opening.set(!is_ready);
+    /// The newest message that is shown.
+    fn leaf(self) -> Option<MessageId> {
+        self.transcript.with(|transcript| transcript.leaf().map(|leaf| leaf.id))
+    }
+
+    fn show(self, conversation: Option<ConversationView>) {
+        self.opening.set(Opening::Done);
         self.answers.update_value(HashMap::clear);
-        self.system.set(conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default());
+        let known_system = conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default();
+        let kept = drafts::kept(Kind::System, self.place.with_untracked(|place| place.conversation));
+        self.system.set(kept.unwrap_or_else(|| known_system.clone()));
+        self.known_system.set(known_system);
         self.role.set(Role::User);
         self.notice.set(None);
-        self.held.set(None);
         self.stopping.set(None);
         self.is_missing.set(false);
         self.apply(Action::Opened(conversation));
-    }
-
-    fn system_in_force(self) -> String {
-        untrack(|| if self.supports(Role::System) { self.system.get() } else { String::new() })
     }
 }

@@ -98,7 +98,8 @@ impl Element {
         self
     }
 
-    /// Keeps a field's text the same as this value whenever that changes.
+    /// Keeps a field's text the same as this value whenever that changes. What was written in it before the page came
+    /// alive stays, and is told of by an `input` event.
     #[must_use]
     pub fn value<V: Into<Value>>(mut self, mut value: impl FnMut() -> V + Send + 'static) -> Self {
         self.attributes.push(("value", Attribute::Property(Box::new(move || value().into()))));

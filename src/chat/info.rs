@@ -50,6 +50,8 @@ pub struct ModelInfo {
     pub kv_capacity_tokens: u64,
     /// Most tokens of prompt and answer together: the model's context, or the KV pool where that is smaller.
     pub context_length: u32,
+    /// Most tokens that one answer may ask for.
+    pub longest_answer: u32,
     /// How a conversation becomes a prompt.
     pub prompt_format: PromptFormat,
     /// Sampling where a person set nothing.

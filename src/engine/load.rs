@@ -163,6 +163,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         weight_bytes: spec.weight_bytes,
         kv_capacity_tokens: kv_capacity_tokens as u64,
         context_length: prompts.max_positions() as u32,
+        longest_answer: (prompts.max_positions() as u32).saturating_sub(1).max(1),
         prompt_format,
         defaults,
         load_seconds: began.elapsed().as_secs_f32(),

@@ -71,6 +71,7 @@ mod tests {
             weight_bytes: 3 << 30,
             kv_capacity_tokens: 4096,
             context_length: 8192,
+            longest_answer: 2048,
             prompt_format: PromptFormat::V1,
             defaults: Sampling::default(),
             load_seconds: 12.34,

@@ -119,6 +119,7 @@ fn ready(plan: &Plan, gate: Gate) -> Ready {
         weight_bytes: 0,
         kv_capacity_tokens: 65_536,
         context_length: plan.context as u32,
+        longest_answer: (plan.context as u32).saturating_sub(1).max(1),
         prompt_format: plan.format,
         defaults: Sampling { max_new_tokens: 128, ..Sampling::default() },
         load_seconds: 0.0,

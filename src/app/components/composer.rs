@@ -13,9 +13,11 @@ use super::{
 };
 use crate::{
     app::{
+        drafts::{self, Kind},
         keys::{self, Composition, KeyPress, Keyboard},
         platform,
         store::{Draft, Place, Store},
+        transcript::Pending,
         view::{Element, effect, element, memo, several},
     },
     chat::{
@@ -34,13 +36,9 @@ struct Field {
     node: NodeRef<html::Textarea>,
     is_empty: RwSignal<bool>,
     composition: StoredValue<Composition>,
-    /// Where the draft is kept.
-    key: StoredValue<String>,
+    /// Whose draft it is.
+    owner: StoredValue<Option<ConversationId>>,
     timer: StoredValue<Option<TimeoutHandle>>,
-}
-
-fn draft_key(conversation: Option<ConversationId>) -> String {
-    conversation.map_or_else(|| "draft:new".to_owned(), |id| format!("draft:{id}"))
 }
 
 impl Field {
@@ -50,13 +48,21 @@ impl Field {
             node: NodeRef::new(),
             is_empty: RwSignal::new(true),
             composition: StoredValue::new(Composition::Idle),
-            key: StoredValue::new(draft_key(store.place.get_untracked().conversation)),
+            owner: StoredValue::new(store.place.get_untracked().conversation),
             timer: StoredValue::new(None),
         }
     }
 
     fn text(self) -> String {
         self.node.get_untracked().map(|node| node.value()).unwrap_or_default()
+    }
+
+    /// All that would be lost with the page: what is on its way to the server, what waits and what is in the field.
+    fn unsent(self) -> String {
+        let said = |pending: &Pending| pending.said.as_ref().map(|(_, text)| text.clone());
+        let said = self.store.transcript.with_untracked(|transcript| transcript.pending().and_then(said));
+        let held = self.store.held.get_untracked().map(|held| String::from(held.text));
+        drafts::joined(&[&said.unwrap_or_default(), &held.unwrap_or_default(), &self.text()])
     }
 
     fn focus(self) {
@@ -85,8 +91,8 @@ impl Field {
     }
 
     fn keep_draft(self) {
-        if let (Some(key), Some(_)) = (self.key.try_get_value(), self.node.try_get_untracked().flatten()) {
-            platform::store(&key, &self.text());
+        if let (Some(owner), Some(_)) = (self.owner.try_get_value(), self.node.try_get_untracked().flatten()) {
+            drafts::keep(Kind::Message, owner, &self.unsent());
         }
     }
 
@@ -104,9 +110,8 @@ impl Field {
     fn take(self, draft: &Draft) {
         let typed = self.text();
         match draft {
-            Draft::Fill(text) => self.put(text),
-            Draft::PutBack(text) if typed.trim().is_empty() => self.put(text),
-            Draft::PutBack(text) => self.put(&format!("{text}\n\n{typed}")),
+            Draft::Append(text) => self.put(&drafts::joined(&[&typed, text])),
+            Draft::PutBack(text) => self.put(&drafts::joined(&[text, &typed])),
         }
         self.focus();
     }
@@ -121,6 +126,9 @@ impl Field {
             alt: event.alt_key(),
         };
         let composition = if event.is_composing() { Composition::Composing } else { self.composition.get_value() };
+        if keys::is_taken(press.key_code, composition) {
+            event.stop_propagation();
+        }
         let keyboard = if platform::is_touch_first() { Keyboard::Touch } else { Keyboard::Hardware };
         if keys::sends(press, composition, keyboard) {
             event.prevent_default();
@@ -135,7 +143,7 @@ impl Field {
     /// What was typed before the page came alive stays; otherwise the draft comes back.
     fn begin(self) {
         if self.text().is_empty()
-            && let Some(draft) = self.key.with_value(|key| platform::stored(key))
+            && let Some(draft) = drafts::kept(Kind::Message, self.owner.get_value())
         {
             self.put(&draft);
         } else {
@@ -146,17 +154,21 @@ impl Field {
         }
     }
 
-    /// Keeps the draft with its conversation, whether one was opened or this one just got its name.
+    /// Keeps the draft with its conversation, whether one was opened or this one just got or lost its name.
     fn go(self, from: Place, to: Place) {
-        let key = draft_key(to.conversation);
+        let draft = drafts::kept(Kind::Message, to.conversation).unwrap_or_default();
         if from.visit == to.visit {
-            self.key.with_value(|old| platform::store(old, ""));
-            self.key.set_value(key);
+            drafts::keep(Kind::Message, from.conversation, "");
+            self.owner.set_value(to.conversation);
             self.keep_draft();
+            if !draft.is_empty() {
+                self.put(&drafts::joined(&[&draft, &self.text()]));
+            }
         } else {
             self.keep_draft();
-            let draft = platform::stored(&key).unwrap_or_default();
-            self.key.set_value(key);
+            self.owner.set_value(to.conversation);
+            // It belongs to the draft that was just kept.
+            self.store.held.set(None);
             self.put(&draft);
         }
     }
@@ -177,6 +189,11 @@ impl Field {
                 untrack(|| self.go(before, place));
                 before = place;
             }
+        });
+        effect(move || {
+            store.held.track();
+            store.transcript.with(|transcript| transcript.pending().is_some());
+            self.keep_draft();
         });
         // Whatever was pressed to ask, one goes on by writing.
         effect(move || {

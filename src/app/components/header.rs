@@ -42,7 +42,8 @@ pub fn header(store: Store) -> AnyView {
 
 fn settings_button(store: Store) -> Element {
     let texts = &store.texts.settings;
-    let is_changed = memo(move || store.settings.get() != Settings::default());
+    let is_changed =
+        memo(move || store.settings.get() != Settings::default() || store.system.with(|system| !system.is_empty()));
     let label = move || {
         if is_changed.get() { format!("{} ({})", texts.title, texts.changed) } else { texts.title.to_owned() }
     };

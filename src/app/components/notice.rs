@@ -7,7 +7,7 @@ use super::{
     icon::{Icon, glyph},
 };
 use crate::app::{
-    store::{Draft, Notice, Store},
+    store::{Notice, Store},
     view::{Element, element, several, shown_while},
 };
 
@@ -39,17 +39,11 @@ fn notice(store: Store) -> Element {
 
 fn held(store: Store) -> Element {
     let texts = &store.texts.composer;
-    let take_back = move |_| {
-        if let Some(held) = store.held.get_untracked() {
-            store.held.set(None);
-            store.draft.set(Some(Draft::PutBack(held.text.into())));
-        }
-    };
     let text = move || store.held.get().map(|held| String::from(held.text)).unwrap_or_default();
     element("div").class("held").children([
         element("span").class("held-label").text(texts.held),
         element("span").class("held-text").with("dir", "auto").live_text(text),
-        quiet_button().on("click", take_back).text(texts.held_cancel),
+        quiet_button().on("click", move |_| store.take_back("")).text(texts.held_cancel),
     ])
 }
 

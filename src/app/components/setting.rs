@@ -46,8 +46,12 @@ impl Dial {
 /// A setting that is a number.
 pub fn dial_setting(store: Store, dial: Signal<Dial>, text: &'static SettingText) -> Element {
     let texts = &store.texts.settings;
-    let default = move || (dial.get().default)(&store.model().map(|model| model.defaults).unwrap_or_default());
-    let value = move || store.settings.with(dial.get().get);
+    // As the server resolves it: a default beyond the bound means the bound.
+    let default = move || {
+        let dial = dial.get();
+        (dial.default)(&store.model().map(|model| model.defaults).unwrap_or_default()).min(dial.max)
+    };
+    let value = move || store.settings.with(dial.get().get).map(|value| value.min(dial.get().max));
     // What is being typed, where it isn't (yet) a number that can be taken.
     let rejected = RwSignal::new(None::<String>);
     let change = move |value: Option<f32>| {

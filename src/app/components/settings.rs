@@ -58,7 +58,7 @@ const REPETITION_PENALTY: Dial = Dial {
 const MAX_NEW_TOKENS: Dial = Dial {
     name: "max_new_tokens",
     min: 1.0,
-    // Bounded by the model's context once it is known.
+    // Bounded by what the server allows, once that is known.
     max: 8192.0,
     step: 1.0,
     default: |defaults| defaults.max_new_tokens as f32,
@@ -70,8 +70,8 @@ const MAX_NEW_TOKENS: Dial = Dial {
 pub fn settings_drawer(store: Store) -> Element {
     let texts = &store.texts.settings;
     let longest = move || {
-        let context = store.model().map_or(MAX_NEW_TOKENS.max, |model| model.context_length as f32);
-        Dial { max: context, ..MAX_NEW_TOKENS }
+        let max = store.model().map_or(MAX_NEW_TOKENS.max, |model| model.longest_answer as f32);
+        Dial { max, ..MAX_NEW_TOKENS }
     };
     let close = icon_button(store.texts.close)
         .with("popovertarget", "settings")

@@ -55,7 +55,7 @@ fn model_line(store: Store) -> String {
 fn starter_button(store: Store, starter: &'static Starter) -> Element {
     let choose = move |event: ev::Event| {
         if event.dyn_ref::<ev::MouseEvent>().is_some_and(ev::MouseEvent::alt_key) {
-            store.draft.set(Some(Draft::Fill(starter.text.to_owned())));
+            store.draft.set(Some(Draft::Append(starter.text.to_owned())));
         } else if let Ok(text) = MessageText::parse(starter.text) {
             store.say(Role::User, text);
         }

@@ -65,6 +65,9 @@ fn parts(answer: &Answer, texts: &Texts) -> Vec<String> {
     if stats.dropped_rounds > 0 {
         parts.push((words.dropped)(stats.dropped_rounds));
     }
+    if stats.dropped_system {
+        parts.push(words.dropped_system.to_owned());
+    }
     parts
 }
 
@@ -94,17 +97,21 @@ mod tests {
         chat::{event::EndReason, message::AnswerStats},
     };
 
-    #[test]
-    fn the_line_says_why_it_ended_and_leaves_out_what_is_not_known() {
-        let mut answer = Answer {
+    fn ended(reason: EndReason) -> Answer {
+        Answer {
             generation: None,
             cursor: 0,
-            phase: Phase::Ended { reason: EndReason::Stopped },
+            phase: Phase::Ended { reason },
             blocks: Vec::new(),
             tail: Vec::new(),
             text: String::new(),
             stats: AnswerStats::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn the_line_says_why_it_ended_and_leaves_out_what_is_not_known() {
+        let mut answer = ended(EndReason::Stopped);
         let texts = Texts::of(Language::English);
         assert_eq!(parts(&answer, texts), ["Stopped"]);
         answer.stats = AnswerStats {
@@ -118,5 +125,15 @@ mod tests {
         };
         let expected = ["Stopped", "12 tokens", "35 tokens/s", "first token after 20 ms", "prompt reused 32 / 40"];
         assert_eq!(parts(&answer, texts), expected);
+    }
+
+    #[test]
+    fn the_line_says_what_was_left_out_of_the_prompt() {
+        let mut answer = ended(EndReason::EndOfText);
+        let texts = Texts::of(Language::English);
+        answer.stats.dropped_system = true;
+        assert_eq!(parts(&answer, texts), ["Complete", texts.answer.dropped_system]);
+        answer.stats.dropped_rounds = 3;
+        assert_eq!(parts(&answer, texts), ["Complete", &(texts.answer.dropped)(3), texts.answer.dropped_system]);
     }
 }

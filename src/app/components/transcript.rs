@@ -16,7 +16,7 @@ use crate::{
     app::{
         platform::{self, ResizeWatch},
         scroll::{Follow, Position},
-        store::Store,
+        store::{Opening, Store},
         transcript::Transcript,
         view::{Element, Item, each, effect, element, live, memo, nothing, several, shown_while},
     },
@@ -153,25 +153,23 @@ fn attend(store: Store, scroll: Scroll, content: NodeRef<html::Div>) {
 enum Scene {
     Missing,
     Opening,
+    Failed,
     Start,
     Turns,
 }
 
 fn scenes(store: Store) -> AnyView {
-    let scene = memo(move || {
-        if store.is_missing.get() {
-            Scene::Missing
-        } else if store.is_opening.get() {
-            Scene::Opening
-        } else if store.transcript.with(Transcript::is_empty) {
-            Scene::Start
-        } else {
-            Scene::Turns
-        }
+    let scene = memo(move || match store.opening.get() {
+        _ if store.is_missing.get() => Scene::Missing,
+        Opening::Running => Scene::Opening,
+        Opening::Failed => Scene::Failed,
+        Opening::Done if store.transcript.with(Transcript::is_empty) => Scene::Start,
+        Opening::Done => Scene::Turns,
     });
     live(move || match scene.get() {
         Scene::Missing => missing(store).into(),
-        Scene::Opening => nothing(),
+        Scene::Opening => element("p").class("opening").text(store.texts.opening).into(),
+        Scene::Failed => failed(store).into(),
         Scene::Start => start(store).into(),
         Scene::Turns => turns(store),
     })
@@ -184,6 +182,11 @@ fn missing(store: Store) -> Element {
         element("p").text(texts.missing_text),
         element("p").child(element("a").with("href", "/").text(texts.new_chat)),
     ])
+}
+
+fn failed(store: Store) -> Element {
+    let try_again = button().class("starters-more").on("click", move |_| store.fetch()).text(store.texts.try_again);
+    element("div").class("start").child(try_again)
 }
 
 fn turns(store: Store) -> AnyView {

@@ -30,7 +30,7 @@ pub static TEXTS: Texts = Texts {
         role_user: "User",
         role_exec: "Exec",
         role_unsupported: "Not available: this model's prompt format (v1) has no exec role.",
-        held: "Sent when this answer is over",
+        held: "To be sent next",
         held_cancel: "Take back",
         caution: "Answers are made by a model and can be wrong. Check what matters.",
     },
@@ -64,7 +64,11 @@ pub static TEXTS: Texts = Texts {
         reused: |reused, prompt| {
             format!("prompt reused {} / {}", format::count(reused.into()), format::count(prompt.into()))
         },
-        dropped: |rounds| format!("the oldest {rounds} round(s) no longer fit the context and were left out"),
+        dropped: |rounds| match rounds {
+            1 => "the oldest round no longer fits the context and was left out".to_owned(),
+            rounds => format!("the oldest {rounds} rounds no longer fit the context and were left out"),
+        },
+        dropped_system: "the system prompt no longer fits the context and was left out",
         sampled_with: "Sampled with",
     },
     settings: SettingsTexts {
@@ -97,7 +101,7 @@ pub static TEXTS: Texts = Texts {
             name: "System prompt",
             help: "Sets who the model is and its rules, from the next message on, in this conversation only.",
         },
-        system_unsupported: "Not available: this model's prompt format (v1) has no system role.",
+        system_unsupported: "Not available: this model's prompt format (v1) has no system role. Put it into the first message instead.",
         system_placeholder: "For example: You are a patient teacher.",
     },
     engine: EngineTexts {
@@ -125,6 +129,8 @@ pub static TEXTS: Texts = Texts {
     server_forgot: "The server no longer knows this answer; what was shown stays here.",
     missing_title: "No such conversation",
     missing_text: "The link may be wrong, or the server no longer keeps it after a restart.",
+    opening: "Opening the conversation…",
+    try_again: "Try again",
     announce_answering: "Answering",
     error_code,
     retry_in: |seconds| format!(" Try again in {seconds} s."),
@@ -157,7 +163,7 @@ fn error_code(code: ErrorCode) -> &'static str {
         ErrorCode::EngineRestarted => "The engine failed and was restarted, please try again.",
         ErrorCode::NotANumber => "The model computed invalid numbers; try again or change the settings.",
         ErrorCode::Malformed => "The page and the server did not understand each other; please load the page again.",
-        ErrorCode::Unreachable => "The server could not be reached; the text is back in the composer.",
+        ErrorCode::Unreachable => "The server could not be reached. Check the connection and try again.",
         ErrorCode::Internal => "Something failed on the server, please try again.",
     }
 }

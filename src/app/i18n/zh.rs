@@ -30,7 +30,7 @@ pub static TEXTS: Texts = Texts {
         role_user: "用户",
         role_exec: "工具",
         role_unsupported: "当前模型的提示格式（v1）没有工具角色，因此这里不可选。",
-        held: "等这条回答结束后发送",
+        held: "稍后自动发送",
         held_cancel: "取回",
         caution: "回答由模型生成，可能有误，请自行核实。",
     },
@@ -61,6 +61,7 @@ pub static TEXTS: Texts = Texts {
             format!("提示复用 {} / {}", format::count(reused.into()), format::count(prompt.into()))
         },
         dropped: |rounds| format!("最早的 {rounds} 轮已超出上下文，未参与回答"),
+        dropped_system: "系统提示已超出上下文，未参与回答",
         sampled_with: "采样参数",
     },
     settings: SettingsTexts {
@@ -88,7 +89,7 @@ pub static TEXTS: Texts = Texts {
         system: SettingText {
             name: "系统提示", help: "设定模型的身份与规矩，从下一条消息起生效，只用于当前对话。"
         },
-        system_unsupported: "当前模型的提示格式（v1）没有系统角色，因此这里不可用。",
+        system_unsupported: "当前模型的提示格式（v1）没有系统角色，因此这里不可用；可以把设定写进第一条消息。",
         system_placeholder: "例如：你是一位耐心的语文老师。",
     },
     engine: EngineTexts {
@@ -116,6 +117,8 @@ pub static TEXTS: Texts = Texts {
     server_forgot: "服务器已没有这条回答的记录，已显示的内容保留在这里。",
     missing_title: "没有这个对话",
     missing_text: "链接可能有误，或者服务器重启后不再保留它。",
+    opening: "正在打开对话…",
+    try_again: "重试",
     announce_answering: "正在回答",
     error_code,
     retry_in: |seconds| format!("请在 {seconds} 秒后重试。"),
@@ -148,7 +151,7 @@ fn error_code(code: ErrorCode) -> &'static str {
         ErrorCode::EngineRestarted => "推理引擎出错并已重启，请重试。",
         ErrorCode::NotANumber => "模型算出了无效的数值，请重试或调整设置。",
         ErrorCode::Malformed => "页面与服务器没能互相理解，请重新加载页面。",
-        ErrorCode::Unreachable => "连不上服务器，文字已放回输入框。",
+        ErrorCode::Unreachable => "连不上服务器，请检查网络后再试。",
         ErrorCode::Internal => "服务器内部出错，请重试。",
     }
 }

@@ -3,6 +3,8 @@
 //! Knows nothing of conversations. Every call can fail quietly (private windows without storage, old browsers), so every
 //! caller must be right without it.
 
+use std::time::Duration;
+
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use web_sys::{Element, Event, EventSource, HtmlElement, HtmlTextAreaElement, MessageEvent, MouseEvent};
@@ -98,6 +100,32 @@ pub fn is_anything_open() -> bool {
 /// A number between 0 and 1, for spreading retries.
 pub fn random() -> f64 {
     js_sys::Math::random()
+}
+
+/// What somebody wrote in this text field since the document came.
+pub fn written(field: &Element) -> Option<String> {
+    let property = |name: &str| js_sys::Reflect::get(field, &name.into()).ok()?.as_string();
+    let is_text = matches!(property("type").as_deref(), Some("text" | "textarea"));
+    property("value").filter(|text| is_text && Some(text) != property("defaultValue").as_ref())
+}
+
+/// Lets a field have this text as though it were being written, once the page is all there.
+pub fn write_again(field: &Element, text: String) {
+    let field = field.clone();
+    queue_microtask(move || {
+        let _ = js_sys::Reflect::set(&field, &"value".into(), &text.into());
+        if let Ok(event) = Event::new("input") {
+            let _ = field.dispatch_event(&event);
+        }
+    });
+}
+
+/// Waits.
+pub async fn pause(time: Duration) {
+    let timer = |resolve: js_sys::Function, _| {
+        let _ = window().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, time.as_millis() as i32);
+    };
+    let _ = js_sys::Promise::new(&mut { timer }).await;
 }
 
 /// Makes a text field as high as its text; the style sheet bounds it.

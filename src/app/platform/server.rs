@@ -3,6 +3,8 @@
 //! The one place of the page that knows HTTP types. Has the same functions as `browser`; those that only make sense
 //! there do nothing here, and are called by nobody while a page is being drawn.
 
+use std::time::Duration;
+
 use axum::http::{StatusCode, header, request::Parts};
 use leptos::{
     prelude::*,
@@ -85,6 +87,18 @@ pub fn is_anything_open() -> bool {
 pub fn random() -> f64 {
     0.0
 }
+
+/// Nobody writes before the page is there.
+pub fn written(_field: &Element) -> Option<String> {
+    None
+}
+
+/// Nothing was written.
+pub fn write_again(_field: &Element, _text: String) {}
+
+/// Nothing is waited for here.
+#[expect(clippy::unused_async, reason = "the browser's waiting takes time")]
+pub async fn pause(_time: Duration) {}
 
 /// Nothing is laid out here.
 pub fn fit_height(_field: &HtmlTextAreaElement) {}

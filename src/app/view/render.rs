@@ -73,6 +73,7 @@ impl Element {
         children: Option<<Vec<AnyView> as Render>::State>,
     ) -> ElementState {
         let (mut still, mut live) = (Vec::new(), Vec::new());
+        let written = matches!(origin, Origin::Document).then(|| platform::written(&node)).flatten();
         for (name, attribute) in self.attributes {
             match attribute {
                 Attribute::Still(value) => {
@@ -89,13 +90,16 @@ impl Element {
                     still.push((name, value));
                 }
                 Attribute::Live(value) => live.push(keep(&node, name, value, set, matches!(origin, Origin::Document))),
-                Attribute::Property(value) => live.push(keep(&node, name, value, set_property, false)),
+                Attribute::Property(value) => live.push(keep(&node, name, value, set_property, written.is_some())),
             }
         }
         let listeners = self.listeners.into_iter();
         let listeners = listeners.map(|(event, handler)| platform::Listener::new(&node, event, handler)).collect();
         if let Some(loaded) = self.loaded {
             loaded(&node);
+        }
+        if let Some(text) = written {
+            platform::write_again(&node, text);
         }
         ElementState { tag: self.tag, node, still, live, listeners, children }
     }

@@ -1,0 +1,69 @@
+//! What was written and not sent yet, kept in the browser for each conversation.
+//!
+//! Owns where it is kept; knows neither fields nor store. **Architecture Invariant:** texts that come together are joined,
+//! so that keeping one never overwrites another.
+
+use super::platform;
+use crate::chat::ids::ConversationId;
+
+/// What a draft is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The next message.
+    Message,
+    /// The system prompt from the next message on.
+    System,
+}
+
+/// The draft of a conversation, `None` for one that is not begun.
+#[must_use]
+pub fn kept(kind: Kind, conversation: Option<ConversationId>) -> Option<String> {
+    platform::stored(&key(kind, conversation))
+}
+
+/// Keeps a draft; an empty one is forgotten.
+pub fn keep(kind: Kind, conversation: Option<ConversationId>, text: &str) {
+    platform::store(&key(kind, conversation), text);
+}
+
+/// Puts a message that could not be sent before the draft of a conversation that nobody looks at.
+pub fn put_back(conversation: Option<ConversationId>, message: &str) {
+    let draft = kept(Kind::Message, conversation).unwrap_or_default();
+    keep(Kind::Message, conversation, &joined(&[message, &draft]));
+}
+
+/// Texts one after the other, blank ones left out.
+#[must_use]
+pub fn joined(texts: &[&str]) -> String {
+    let texts: Vec<_> = texts.iter().copied().filter(|text| !text.trim().is_empty()).collect();
+    texts.join("\n\n")
+}
+
+fn key(kind: Kind, conversation: Option<ConversationId>) -> String {
+    let kind = match kind {
+        Kind::Message => "draft",
+        Kind::System => "system",
+    };
+    conversation.map_or_else(|| format!("{kind}:new"), |id| format!("{kind}:{id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_texts_stand_apart_and_blank_ones_leave_no_gap() {
+        assert_eq!(joined(&["one", " \n", "two"]), "one\n\ntwo");
+        assert_eq!(joined(&["", " two "]), " two ");
+        assert_eq!(joined(&["", " "]), "");
+    }
+
+    #[test]
+    fn each_conversation_has_a_place_of_its_own_for_each_draft() {
+        let ids = [None, Some(ConversationId::random()), Some(ConversationId::random())];
+        let mut keys: Vec<_> = ids.iter().flat_map(|id| [key(Kind::Message, *id), key(Kind::System, *id)]).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), 6);
+    }
+}
