@@ -177,8 +177,7 @@ async fn admit(
     ask: &Ask<'_>,
     turns: Vec<Turn>,
 ) -> Result<Admitted, ChatError> {
-    let limit = server.limits.max_new_tokens.min(ready.model.context_length.saturating_sub(1).max(1));
-    let sampling = ask.settings.resolve(&ready.model.defaults, limit)?;
+    let sampling = ask.settings.resolve(&ready.model.defaults, ready.model.longest_answer)?;
     let seed = ask.settings.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64 & MAX_SEED);
     let turns = with_system(ready, ask.system, turns)?;
     let prompt = make_prompt(server, ready, turns, sampling.max_new_tokens).await?;

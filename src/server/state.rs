@@ -81,8 +81,9 @@ impl Server {
         })
     }
 
-    /// The model has been loaded.
-    pub fn set_ready(&self, ready: Ready) {
+    /// The model has been loaded. Its longest answer is from here on no longer than the limits allow.
+    pub fn set_ready(&self, mut ready: Ready) {
+        ready.model.longest_answer = ready.model.longest_answer.min(self.limits.max_new_tokens);
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Engine::Ready(Arc::new(ready));
     }
 
