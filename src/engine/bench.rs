@@ -51,7 +51,7 @@ pub enum BenchWeights {
 /// One run's figures.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The device and its backend.
+    /// The device, `(reference)` where that backend ran.
     pub device: String,
     /// Threads that computed.
     pub threads: usize,
@@ -152,7 +152,7 @@ pub fn run(options: &BenchOptions, command: String) -> Result<Report, BenchError
     }
     let spec = backend.spec();
     Ok(Report {
-        device: if spec.name == spec.device { spec.device.clone() } else { format!("{} {}", spec.device, spec.name) },
+        device: spec.device.clone(),
         threads: options.threads,
         shape,
         dtype: spec.dtype.into(),
