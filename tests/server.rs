@@ -1,4 +1,5 @@
-//! What the server promises at its edge: streaming, limits, refusals, and what the program says when it cannot start.
+//! What the server promises at its edge: streaming, limits, refusals, what the program says when it cannot start, and how it
+//! ends.
 //!
 //! The router is asked without a socket, over a real engine whose device is a script.
 
@@ -13,6 +14,8 @@ mod edge;
 mod house;
 #[path = "server/limits.rs"]
 mod limits;
+#[path = "server/process.rs"]
+mod process;
 #[path = "server/program.rs"]
 mod program;
 #[path = "server/scripted.rs"]

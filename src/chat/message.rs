@@ -130,7 +130,7 @@ pub struct MessageView {
 pub struct AnswerView {
     /// Running, or why it ended.
     pub state: AnswerState,
-    /// Counts and times; zeros while it runs.
+    /// Counts and times: of the prompt from the beginning, of the answer once it has ended.
     pub stats: AnswerStats,
     /// What it was sampled with.
     pub sampling: Sampling,

@@ -250,6 +250,34 @@ fn folder_name(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        chat::message::Role,
+        engine::prompt::{PromptError, Turn},
+    };
+
+    #[test]
+    fn prompts_and_answers_stay_within_a_pool_that_is_smaller_than_the_context() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/xverse-mini");
+        let loaded = load(&LoadOptions {
+            model_path: folder.clone(),
+            tokenizer_path: folder,
+            device: DeviceChoice::Cpu,
+            prompt_format: None,
+            kv_size: KvSize::Tokens(64),
+            threads: Some(1),
+            is_mini: true,
+        })
+        .unwrap();
+        let ModelInfo { kv_capacity_tokens, context_length, longest_answer, .. } = loaded.info;
+        assert_eq!((kv_capacity_tokens, context_length, longest_answer), (64, 64, 63));
+        let said = |role, words: usize| Turn { role, text: "你好 ".repeat(words) };
+        let refused = loaded.prompts.build(&[said(Role::User, 60)], 32).unwrap_err();
+        assert!(matches!(refused, PromptError::NewestTooLong { limit: 32, .. }), "{refused}");
+        let talk = [said(Role::User, 8), said(Role::Assistant, 8), said(Role::User, 4)];
+        let prompt = loaded.prompts.build(&talk, 32).unwrap();
+        assert_eq!(prompt.dropped_rounds, 1);
+        assert!(prompt.ids.len() <= 32, "{}", prompt.ids.len());
+    }
 
     #[test]
     fn what_says_less_than_a_token_a_second_has_to_be_asked_for() {

@@ -2,17 +2,36 @@
 //!
 //! Knows nothing of models. Where the system does not say, there is no answer rather than a guess.
 
-use std::{hint::black_box, time::Instant};
+use std::{fs, hint::black_box, path::Path, time::Instant};
 
 const ROUNDS: usize = 5;
 
-/// Bytes that can be had without swapping; `None` where the system does not say.
+/// Bytes that can be had without swapping, by the machine and by the limit of a container; `None` where neither says.
 #[must_use]
 pub fn available() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = group.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let limited = left_in_group(Path::new("/sys/fs/cgroup"), Path::new(group));
+    [on_machine(), limited].into_iter().flatten().reduce(f64::min)
+}
+
+fn on_machine() -> Option<f64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024.0)
+}
+
+/// What the strictest limit of a control group (version 2) and those around it leaves, files that can be dropped counted
+/// as free.
+fn left_in_group(root: &Path, group: &Path) -> Option<f64> {
+    let left = |group: &Path| {
+        let number = |name: &str| fs::read_to_string(root.join(group).join(name)).ok()?.trim().parse::<f64>().ok();
+        let stat = fs::read_to_string(root.join(group).join("memory.stat")).unwrap_or_default();
+        let files = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse::<f64>().ok());
+        Some((number("memory.max")? - number("memory.current")? + files.unwrap_or(0.0)).max(0.0))
+    };
+    group.ancestors().filter_map(left).reduce(f64::min)
 }
 
 /// 10⁹ bytes read and written a second by copying `mib_per_thread` with each of `threads` threads, which should be more
@@ -39,17 +58,39 @@ pub fn copy_gb_s(threads: usize, mib_per_thread: usize) -> f64 {
 /// Lets the peak begin anew, so that what the measurement of copying took is not in it; where the system does not do
 /// that, it is.
 pub fn forget_peak() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
 /// Most resident memory of this process so far, 10⁹ bytes; 0 where the system does not say.
 #[must_use]
 pub fn peak_gb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .and_then(|value| value.trim().strip_suffix("kB"))
         .and_then(|value| value.trim().parse::<f64>().ok());
     kib.unwrap_or(0.0) * 1024.0 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_containers_limit_counts_and_the_strictest_one_wins() {
+        let root = tempfile::tempdir().unwrap();
+        let inner = root.path().join("outer/inner");
+        fs::create_dir_all(&inner).unwrap();
+        let write = |folder: &Path, name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+        write(&inner, "memory.max", "max\n");
+        write(&inner, "memory.current", "10\n");
+        assert_eq!(left_in_group(root.path(), Path::new("outer/inner")), None, "no limit is no answer");
+        write(&root.path().join("outer"), "memory.max", "1000\n");
+        write(&root.path().join("outer"), "memory.current", "700\n");
+        write(&root.path().join("outer"), "memory.stat", "anon 400\ninactive_file 250\n");
+        assert_eq!(left_in_group(root.path(), Path::new("outer/inner")), Some(550.0));
+        write(&inner, "memory.max", "100\n");
+        assert_eq!(left_in_group(root.path(), Path::new("outer/inner")), Some(90.0));
+    }
 }

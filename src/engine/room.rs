@@ -30,7 +30,7 @@ pub enum RoomError {
         weights_gib: f64,
         /// GiB of keys and values: as many as were asked for, else the least that makes sense.
         kv_gib: f64,
-        /// GiB that the system says are available.
+        /// GiB that the system says are available, less what everything else needs.
         available_gib: f64,
     },
     /// What was given holds not even a block.
@@ -51,6 +51,8 @@ const USEFUL_CONTEXTS: usize = 32;
 const LEAST_TOKENS: usize = 1024;
 /// Bytes for keys and values where the system does not say how much memory there is.
 const UNKNOWN_BYTES: f64 = GIB;
+/// Bytes for everything else: activations, logits, the program; an eighth of the memory where that is less.
+const HEADROOM: f64 = GIB / 2.0;
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// Bytes of so many parameters in f32.
@@ -69,6 +71,7 @@ pub fn n_blocks(
     weight_bytes: f64,
     available: Option<f64>,
 ) -> Result<usize, RoomError> {
+    let available = available.map(|available| available - HEADROOM.min(available / 8.0));
     let bytes_per_position = CpuBackend::kv_bytes_per_position(config) as f64;
     let bytes_per_block = bytes_per_position * BLOCK_SIZE as f64;
     let blocks_of = |tokens: usize| tokens.div_ceil(BLOCK_SIZE);
@@ -121,8 +124,8 @@ mod tests {
 
     #[test]
     fn without_room_for_a_short_conversation_the_model_is_refused() {
-        assert!(tokens(Shape::B13, KvSize::Auto, 52.8).unwrap() >= 1024);
-        let error = tokens(Shape::B13, KvSize::Auto, 52.0).unwrap_err().to_string();
+        assert!(tokens(Shape::B13, KvSize::Auto, 53.3).unwrap() >= 1024);
+        let error = tokens(Shape::B13, KvSize::Auto, 53.0).unwrap_err().to_string();
         assert!(
             error.contains("51.1 GiB in f32") && error.contains("1.6 GiB for keys") && error.contains("hint: "),
             "{error}"

@@ -50,7 +50,7 @@ pub struct AnswerRecord {
     pub seed: u64,
     /// Running, or why it ended.
     pub state: AnswerState,
-    /// Counts and times; zeros while it runs.
+    /// Counts and times: of the prompt from the beginning, of the answer once it has ended.
     pub stats: AnswerStats,
     /// The text as blocks; empty while it runs.
     pub blocks: Vec<Block>,

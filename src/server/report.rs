@@ -2,18 +2,25 @@
 
 use std::fmt::Write;
 
-use crate::chat::info::{ModelInfo, PromptFormat};
+use crate::{
+    chat::info::{ModelInfo, PromptFormat},
+    engine::load::DeviceChoice,
+};
 
 const GIB: f64 = (1_u64 << 30) as f64;
 const MIB: f64 = (1_u64 << 20) as f64;
 
-/// What is said when a model has been loaded.
+/// What is said when a model has been loaded onto the device that was asked for.
 #[must_use]
-pub fn loaded(model: &ModelInfo) -> String {
+pub fn loaded(model: &ModelInfo, asked: DeviceChoice) -> String {
+    let device = match asked {
+        DeviceChoice::Auto => format!("{}, since this build has no gpu backend and the model fits", model.device),
+        DeviceChoice::Cpu | DeviceChoice::Reference | DeviceChoice::Cuda(_) => model.device.clone(),
+    };
     lines(&[
         ("model", format!("{}, {} parameters", model.name, count(model.n_parameters))),
         ("weights", format!("{}, quantize {}, {}", model.dtype, model.quantize, bytes(model.weight_bytes))),
-        ("device", model.device.clone()),
+        ("device", device),
         ("kv", format!("{} tokens", model.kv_capacity_tokens)),
         ("context", format!("{} tokens", model.context_length)),
         ("prompt", prompt_format(model.prompt_format).to_owned()),
@@ -76,10 +83,11 @@ mod tests {
             defaults: Sampling::default(),
             load_seconds: 12.34,
         };
-        insta::assert_snapshot!(loaded(&model), @r"
+        assert!(loaded(&model, DeviceChoice::Cpu).contains("device    cpu\n"));
+        insta::assert_snapshot!(loaded(&model, DeviceChoice::Auto), @r"
         model     XVERSE-13B-Chat, 13.9 B parameters
         weights   f32, quantize none, 3.0 GiB
-        device    cpu
+        device    cpu, since this build has no gpu backend and the model fits
         kv        4096 tokens
         context   8192 tokens
         prompt    v1

@@ -20,11 +20,11 @@ use super::{
     failure::Failure,
     log, report,
     router::router,
-    shutdown::{Signals, drain, end_answers},
+    shutdown::{Signals, until_told},
     state::{Ready, Server},
 };
 use crate::engine::{
-    load::{LoadError, LoadOptions, Loaded, load},
+    load::{DeviceChoice, LoadError, LoadOptions, Loaded, load},
     worker::{EngineHandle, EngineOptions},
 };
 
@@ -71,7 +71,7 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
     let closed = CancellationToken::new();
     let serving = axum::serve(listener, app).with_graceful_shutdown(closed.clone().cancelled_owned());
     let serving = tokio::spawn(serving.into_future());
-    let ended = until_told(&server, signals, config.load, config.engine, &closed).await;
+    let ended = load_and_serve(&server, signals, config.load, config.engine, &closed).await;
     if closed.is_cancelled() {
         // Connections that only stay open are closed at once; those that do not close are not waited for.
         let _ = tokio::time::timeout(std::time::Duration::from_millis(500), serving).await;
@@ -79,38 +79,24 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
     ended
 }
 
-/// Loads the model, then waits for the signal to end; drains on the first one, comes back at once on the second. Cancels
-/// `closed` where connections are to be closed in order.
-async fn until_told(
+/// Loads the model, then serves until told to end. Cancels `closed` where connections are to be closed in order.
+async fn load_and_serve(
     server: &Arc<Server>,
     mut signals: Signals,
     options: LoadOptions,
     engine: EngineOptions,
     closed: &CancellationToken,
 ) -> Result<(), Failure> {
+    let asked = options.device;
     let engine = tokio::select! {
-        loaded = load_on_a_thread(options) => take_in(server, loaded, engine)?,
+        loaded = load_on_a_thread(options) => take_in(server, loaded, asked, engine)?,
         () = signals.next() => {
             server.draining.cancel();
             closed.cancel();
             return Ok(());
         }
     };
-    tokio::select! {
-        () = signals.next() => {}
-        why = engine.over() => {
-            server.set_unavailable("the engine has ended");
-            end_answers(server).await;
-            closed.cancel();
-            return Err(Failure::Device(format!("{why}; expected an engine that goes on\nhint: start the program again")));
-        }
-    }
-    println!("ending; running answers have {} s", server.limits.drain.as_secs());
-    tokio::select! {
-        () = drain(server) => closed.cancel(),
-        () = signals.next() => {}
-    }
-    Ok(())
+    until_told(server, &engine, &mut signals, closed).await
 }
 
 /// Loads on a thread that nobody waits for, so that a signal can end the program in the middle of it.
@@ -129,6 +115,7 @@ async fn load_on_a_thread(options: LoadOptions) -> Option<Result<Loaded, LoadErr
 fn take_in(
     server: &Arc<Server>,
     loaded: Option<Result<Loaded, LoadError>>,
+    asked: DeviceChoice,
     options: EngineOptions,
 ) -> Result<EngineHandle, Failure> {
     let refused = |message: String| {
@@ -139,7 +126,7 @@ fn take_in(
         .ok_or_else(|| refused("loading the model broke off; the lines above say where".to_owned()))?
         .map_err(|error| refused(error.to_string()))?;
     let engine = EngineHandle::spawn(loaded.backend, loaded.tokenizer, loaded.eos_token_id, options);
-    print!("{}", report::loaded(&loaded.info));
+    print!("{}", report::loaded(&loaded.info, asked));
     server.set_ready(Ready { engine: engine.clone(), prompts: loaded.prompts, model: loaded.info });
     Ok(engine)
 }

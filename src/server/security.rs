@@ -166,6 +166,10 @@ pub async fn set_headers(request: Request, next: Next) -> Response<Body> {
     let is_file =
         response.headers().contains_key(header::LAST_MODIFIED) || response.status() == StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
+    if is_file {
+        // Which of a file's forms is sent is decided by what was asked for.
+        headers.entry(header::VARY).or_insert(HeaderValue::from_static("accept-encoding"));
+    }
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),

@@ -281,6 +281,8 @@ fn begin(
     arrived: Instant,
     records: impl FnOnce(Record) -> Vec<Record>,
 ) -> Result<AnswerPlace, ChatError> {
+    // Whoever waits for the tasks to end waits for this one from here on.
+    let _task = server.tasks.token();
     server.ready()?;
     let id = GenerationId::random();
     let records = records(Record {

@@ -9,8 +9,10 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
-use super::state::Server;
+use super::{failure::Failure, state::Server};
+use crate::engine::worker::EngineHandle;
 
 /// What the engine and the tasks get to write their ends, once told to.
 const END_TIME: Duration = Duration::from_secs(1);
@@ -40,6 +42,34 @@ impl Signals {
     }
 }
 
+/// Serves until told to end: drains on the first signal, comes back at once on the second. Cancels `closed` where
+/// connections are to be closed in order.
+///
+/// # Errors
+/// [`Failure::Device`] where the engine ended without being told to; its answers have their ends then, too.
+pub async fn until_told(
+    server: &Arc<Server>,
+    engine: &EngineHandle,
+    signals: &mut Signals,
+    closed: &CancellationToken,
+) -> Result<(), Failure> {
+    tokio::select! {
+        () = signals.next() => {}
+        why = engine.over() => {
+            server.set_unavailable("the engine has ended");
+            end_answers(server).await;
+            closed.cancel();
+            return Err(Failure::Device(format!("{why}; expected an engine that goes on\nhint: start the program again")));
+        }
+    }
+    println!("ending; running answers have {} s", server.limits.drain.as_secs());
+    tokio::select! {
+        () = drain(server) => closed.cancel(),
+        () = signals.next() => {}
+    }
+    Ok(())
+}
+
 /// Lets running answers end by themselves for as long as the limits say, then ends them as interrupted. Nothing new is
 /// begun from the first moment on.
 pub async fn drain(server: &Arc<Server>) {
@@ -55,7 +85,7 @@ pub async fn drain(server: &Arc<Server>) {
 }
 
 /// Waits until all answers have their ends, once the engine is over or has been told to be and nothing new is begun.
-pub async fn end_answers(server: &Arc<Server>) {
+async fn end_answers(server: &Arc<Server>) {
     server.tasks.close();
     if timeout(END_TIME, server.tasks.wait()).await.is_err() {
         tracing::error!("some answers have not ended, the engine does not answer");

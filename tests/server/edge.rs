@@ -115,6 +115,7 @@ async fn a_file_is_sent_as_it_was_compressed_and_only_once() {
     let compressed = ask(&[("accept-encoding", "gzip, br")]).await;
     assert_eq!((compressed.header("content-encoding"), compressed.body.as_str()), ("br", "as brotli"));
     assert_eq!(compressed.header("cache-control"), "no-cache");
+    assert_eq!(compressed.header("vary"), "accept-encoding");
     let plain = ask(&[]).await;
     assert_eq!((plain.header("content-encoding"), plain.body.as_str()), ("", "body { color: black }"));
     let again = ask(&[("if-modified-since", plain.header("last-modified"))]).await;

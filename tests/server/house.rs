@@ -39,6 +39,7 @@ pub struct Plan {
     pub max_waiting: usize,
     pub limits: Limits,
     pub panic_at: Option<u64>,
+    pub lost_at: Option<u64>,
 }
 
 impl Default for Plan {
@@ -53,6 +54,7 @@ impl Default for Plan {
             max_waiting: 4,
             limits: Limits::default(),
             panic_at: None,
+            lost_at: None,
         }
     }
 }
@@ -103,8 +105,8 @@ fn ready(plan: &Plan, gate: Gate) -> Ready {
         "bos_token_id": 2, "eos_token_id": 3
     });
     let config = ModelConfig::from_json(config.to_string().as_bytes()).unwrap();
-    let script =
-        Script { tokens: tokenizer.encode(plan.answer).unwrap(), eos: config.eos_token_id, panic_at: plan.panic_at };
+    let Plan { panic_at, lost_at, .. } = *plan;
+    let script = Script { tokens: tokenizer.encode(plan.answer).unwrap(), eos: config.eos_token_id, panic_at, lost_at };
     let backend = Scripted::new(config.vocab_size, plan.context, script, gate);
     let options =
         EngineOptions { max_running: plan.max_running, max_waiting: plan.max_waiting, ..EngineOptions::default() };

@@ -1,11 +1,15 @@
 //! What is too much is refused at the edge, in words, and leaves nothing behind.
 
 use serde_json::json;
-use xverse_chat::chat::{
-    error::ErrorCode,
-    ids::{ConversationId, GenerationId, MessageId},
-    info::PromptFormat,
-    message::Role,
+use xverse_chat::{
+    chat::{
+        error::ErrorCode,
+        event::EndReason,
+        ids::{ConversationId, GenerationId, MessageId},
+        info::PromptFormat,
+        message::Role,
+    },
+    server::config::Limits,
 };
 
 use crate::{
@@ -84,6 +88,21 @@ async fn a_setting_out_of_range_is_refused_by_name() {
     let reply = house.send(&command).await;
     assert_refused(&reply, 422, ErrorCode::SettingOutOfRange);
     assert!(reply.error().message.contains("temperature"), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn no_answer_is_longer_than_the_limits_allow() {
+    let limits = Limits { max_new_tokens: 8, ..Limits::default() };
+    let house = House::build(Plan { limits, ..Plan::default() });
+    let mut longer = say("hello");
+    longer.settings.max_new_tokens = Some(9);
+    let reply = house.send(&longer).await;
+    assert_refused(&reply, 422, ErrorCode::SettingOutOfRange);
+    assert!(reply.error().message.contains("max_new_tokens"), "{}", reply.body);
+    let screen = house.whole(generation(&house.started(&say("hello")).await)).await;
+    let (reason, stats, _) = screen.end.unwrap();
+    assert_eq!((reason, stats.generated_tokens), (EndReason::Length, 8), "the model's own default is more");
+    assert_eq!(house.server.loaded().unwrap().model.longest_answer, 8, "what the page offers");
 }
 
 #[tokio::test]

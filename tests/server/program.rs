@@ -8,26 +8,27 @@ use std::{
 
 use serde_json::json;
 
-struct Program {
+/// The program in a folder of its own.
+pub struct Program {
     folder: tempfile::TempDir,
 }
 
 impl Program {
     /// A folder with settings and an empty site, and nothing else.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let program = Self { folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir(program.folder.path().join("site")).unwrap();
         program.settings("");
         program
     }
 
-    fn settings(&self, more: &str) {
+    pub fn settings(&self, more: &str) {
         let text = format!("[package.metadata.leptos]\noutput-name = \"xverse-chat\"\nsite-root = \"site\"\n{more}");
         std::fs::write(self.path("Leptos.toml"), text).unwrap();
     }
 
     /// The mini model's folder again, with `change` made to its config.
-    fn model(&self, change: serde_json::Value) -> std::path::PathBuf {
+    pub fn model(&self, change: serde_json::Value) -> std::path::PathBuf {
         let model = self.path("model");
         std::fs::create_dir_all(&model).unwrap();
         for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/xverse-mini")).unwrap() {
@@ -52,14 +53,15 @@ impl Program {
         self.folder.path().join(name)
     }
 
+    /// The command that starts it.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xverse-chat"));
+        command.current_dir(self.folder.path()).args(args).env("LEPTOS_SITE_ADDR", "127.0.0.1:1");
+        command
+    }
+
     fn run(&self, args: &[&str]) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_xverse-chat"))
-            .current_dir(self.folder.path())
-            .args(args)
-            .env("LEPTOS_SITE_ADDR", "127.0.0.1:1")
-            .output()
-            .unwrap();
-        Ended::new(&output)
+        Ended::new(&self.command(args).output().unwrap())
     }
 }
 

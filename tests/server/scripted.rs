@@ -54,6 +54,8 @@ pub struct Script {
     pub eos: u32,
     /// The step that draws this many-th token panics.
     pub panic_at: Option<u64>,
+    /// At the step that draws this many-th token the device is lost.
+    pub lost_at: Option<u64>,
 }
 
 impl Scripted {
@@ -78,6 +80,10 @@ impl Backend for Scripted {
 
     fn step(&mut self, batch: &Batch) -> Result<Vec<Result<RowOutput, SamplingError>>, BackendError> {
         self.gate.wait();
+        let mut draws = batch.rows.iter().filter_map(|row| row.draw);
+        if self.script.lost_at.is_some_and(|at| draws.any(|draw| draw.index == at)) {
+            return Err(BackendError::DeviceLost("the script says so".to_owned()));
+        }
         let draw = |index: u64| {
             assert!(self.script.panic_at != Some(index), "the script says so");
             let token = self.script.tokens.get(index as usize).copied().unwrap_or(self.script.eos);

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio_util::sync::CancellationToken;
 use xverse_chat::{
     chat::{
         command::Started,
@@ -11,7 +12,10 @@ use xverse_chat::{
         message::{AnswerState, Role},
     },
     render,
-    server::{config::Limits, shutdown::drain},
+    server::{
+        config::Limits,
+        shutdown::{Signals, drain, until_told},
+    },
 };
 
 use crate::{
@@ -248,6 +252,23 @@ async fn a_step_that_panics_fails_the_answer_and_the_next_one_is_right() {
     short.settings.max_new_tokens = Some(2);
     let screen = house.whole(generation(&house.started(&short).await)).await;
     assert_eq!((screen.reason(), screen.text()), (EndReason::Length, "On"));
+}
+
+#[tokio::test]
+async fn a_lost_device_ends_every_answer_as_interrupted_and_the_program_with_status_70() {
+    let house = House::build(Plan { is_held: true, lost_at: Some(4), ..Plan::default() });
+    let engine = house.server.loaded().unwrap().engine.clone();
+    let (mut signals, closed) = (Signals::listen().unwrap(), CancellationToken::new());
+    let id = generation(&house.started(&say("hello")).await);
+    house.gate.open();
+    let failure = until_told(&house.server, &engine, &mut signals, &closed).await.unwrap_err();
+    assert_eq!(failure.status(), 70);
+    assert!(failure.to_string().contains("the script says so"), "{failure}");
+    assert!(closed.is_cancelled());
+    let screen = house.whole(id).await;
+    assert_eq!(screen.reason(), EndReason::Interrupted);
+    assert!(Plan::default().answer.starts_with(screen.text()));
+    assert_eq!(house.send(&say("late")).await.status, 503);
 }
 
 #[tokio::test]

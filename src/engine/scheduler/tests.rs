@@ -75,6 +75,7 @@ fn nothing_is_kept_of_what_ended_without_numbers() {
     let mut scheduler = scheduler(1, 64, 64);
     let shared = GenerationRequest { scope: CacheScope::Shared(1), ..request(40, 10) };
     scheduler.submit(SequenceId(1), shared);
+    step(&mut scheduler, 50);
     let batch = scheduler.plan();
     let outcomes = scheduler.step_done(&batch, vec![Err(SamplingError::NotANumber)]);
     assert_eq!(outcomes, [Outcome::Ended(SequenceId(1), EngineEnd::NotANumber)]);

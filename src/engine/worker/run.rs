@@ -181,8 +181,9 @@ impl Thread {
 
     fn device_lost(&mut self, why: String) -> Flow {
         tracing::error!(why, "the device is lost");
+        self.shared.stats.failures.add(1);
         self.shared.lost.get_or_init(|| why);
-        Flow::End(EngineEnd::StepFailed)
+        Flow::End(EngineEnd::ShuttingDown)
     }
 
     fn tell(&mut self, outcomes: Vec<Outcome>) {

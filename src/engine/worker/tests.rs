@@ -244,7 +244,7 @@ async fn a_lost_device_ends_the_answers_and_the_thread_and_says_why() {
     while let Some(event) = generation.next().await {
         last = Some(event);
     }
-    assert_eq!(last, Some(EngineEvent::End { reason: EngineEnd::StepFailed, text: String::new() }));
+    assert_eq!(last, Some(EngineEvent::End { reason: EngineEnd::ShuttingDown, text: String::new() }));
     assert_eq!(waits.await, "the device is lost: as the script says");
     assert_eq!(engine.submit(request(5)).unwrap_err(), SubmitError::ShuttingDown);
 }

@@ -75,39 +75,67 @@ fn request(numbers: &mut Numbers, scope: CacheScope) -> GenerationRequest {
 }
 
 /// What a run gave.
+#[derive(Default)]
 struct Run {
     /// Each sequence's.
     tokens: HashMap<SequenceId, Vec<u32>>,
+    /// Log-probabilities of those, where asked for.
+    logprobs: Vec<TokenLogprobs>,
+    /// Log-probabilities of prompt tokens, where asked for.
+    prompt_logprobs: Vec<TokenLogprobs>,
     /// Prompt tokens whose keys and values were there already, of all sequences.
     reused: usize,
+    /// Most sequences that one step computed.
+    widest: usize,
+}
+
+/// How requests come.
+#[derive(Clone, Copy, PartialEq)]
+enum Coming {
+    /// All before the first step.
+    AtOnce,
+    /// One a step, so that prompts and decoding mix.
+    OneByOne,
 }
 
 /// Runs until everything has ended.
-fn run(backend: &mut CpuBackend, scheduler: &mut Scheduler, requests: &[(SequenceId, GenerationRequest)]) -> Run {
+fn run(
+    backend: &mut CpuBackend,
+    scheduler: &mut Scheduler,
+    coming: Coming,
+    requests: &[(SequenceId, GenerationRequest)],
+) -> Run {
     let mut waiting = requests.iter();
-    let mut tokens: HashMap<SequenceId, Vec<u32>> = HashMap::new();
+    let mut run = Run::default();
     let mut reuses: HashMap<SequenceId, usize> = HashMap::new();
     loop {
-        // They come one a step, so that prompts and decoding mix.
-        let mut outcomes = waiting.next().map_or_else(Vec::new, |(sequence, request)| {
-            tokens.insert(*sequence, Vec::new());
-            scheduler.submit(*sequence, request.clone())
-        });
+        let n_coming = if coming == Coming::AtOnce { requests.len() } else { 1 };
+        let mut outcomes = Vec::new();
+        for (sequence, request) in waiting.by_ref().take(n_coming) {
+            run.tokens.insert(*sequence, Vec::new());
+            outcomes.extend(scheduler.submit(*sequence, request.clone()));
+        }
         let batch = scheduler.plan();
         if batch.rows.is_empty() {
-            return Run { tokens, reused: reuses.values().sum() };
+            run.reused = reuses.values().sum();
+            return run;
         }
+        run.widest = run.widest.max(batch.rows.len());
         backend.poison(&scheduler.take_freed());
         let outputs = backend.step(&batch).unwrap();
         outcomes.extend(scheduler.step_done(&batch, outputs));
         for outcome in outcomes {
             match outcome {
-                Outcome::Drawn(sequence, token, _) => tokens.get_mut(&sequence).unwrap().push(token),
+                Outcome::Drawn(sequence, token, logprobs) => {
+                    run.tokens.get_mut(&sequence).unwrap().push(token);
+                    run.logprobs.extend(logprobs);
+                }
                 Outcome::Ended(_, reason) => assert_ne!(reason, crate::engine::request::EngineEnd::NotANumber),
                 Outcome::Prefilled { sequence, reused, .. } => {
                     reuses.insert(sequence, reused);
                 }
-                Outcome::Queued(..) | Outcome::PromptLogprobs(..) => {}
+                Outcome::PromptLogprobs(_, all) => run.prompt_logprobs.extend(all),
+                Outcome::Queued(..) => {}
             }
         }
     }
@@ -122,8 +150,14 @@ fn thirty_two_conversations_at_once_each_equal_their_solo_run() {
         let requests: Vec<(SequenceId, GenerationRequest)> = (0..32)
             .map(|index| (SequenceId(index), request(&mut numbers, CacheScope::Shared(u128::from(index)))))
             .collect();
-        let mut shared = scheduler(1 + numbers.below(32) as usize, 1 + numbers.below(24) as usize);
-        let Run { tokens: first, reused } = run(&mut together, &mut shared, &requests);
+        // Every other time all are computed together; else they come and go, and some wait.
+        let coming = if seed % 2 == 0 { Coming::AtOnce } else { Coming::OneByOne };
+        let mut shared = match coming {
+            Coming::AtOnce => scheduler(32, 512),
+            Coming::OneByOne => scheduler(1 + numbers.below(32) as usize, 1 + numbers.below(24) as usize),
+        };
+        let Run { tokens: first, reused, widest, .. } = run(&mut together, &mut shared, coming, &requests);
+        assert!(coming == Coming::OneByOne || widest == 32, "seed {seed}: at most {widest} at once");
         assert_eq!(reused, 0, "seed {seed}: there is nothing to use again yet");
         // A second turn finds the first one's keys and values.
         let second_requests: Vec<(SequenceId, GenerationRequest)> = requests
@@ -135,36 +169,30 @@ fn thirty_two_conversations_at_once_each_equal_their_solo_run() {
                 (SequenceId(id.0 + 100), GenerationRequest { prompt_ids: ids.into(), ..request.clone() })
             })
             .collect();
-        let Run { tokens: second, reused } = run(&mut together, &mut shared, &second_requests);
+        let Run { tokens: second, reused, .. } = run(&mut together, &mut shared, coming, &second_requests);
         assert!(reused > 0, "seed {seed}: the second turns found nothing of the first");
         for (id, request) in requests.iter().chain(&second_requests) {
-            let solo = run(&mut alone, &mut scheduler(1, 64), &[(*id, request.clone())]).tokens;
+            let solo = solo(&mut alone, *id, request.clone()).tokens;
             let batched = first.get(id).or_else(|| second.get(id));
             assert_eq!(Some(&solo[id]), batched, "seed {seed}, {id:?}");
         }
     }
 }
 
+fn solo(backend: &mut CpuBackend, sequence: SequenceId, request: GenerationRequest) -> Run {
+    run(backend, &mut scheduler(1, 64), Coming::AtOnce, &[(sequence, request)])
+}
+
 fn logprobs_in_chunks(chunk: usize) -> Vec<TokenLogprobs> {
-    let mut backend = backend(1);
-    let mut scheduler = Scheduler::new(SchedulerLimits { max_running: 2, prefill_chunk: chunk, eos_token_id: 3 }, 64);
     let request = GenerationRequest {
         logprobs: LogprobsRequest { generated: None, prompt: Some(3) },
         sampling: Sampling { max_new_tokens: 0, ..Sampling::default() },
         ..request(&mut Numbers(3), CacheScope::Alone)
     };
     let n_prompt = request.prompt_ids.len();
-    scheduler.submit(SequenceId(0), request);
-    loop {
-        let batch = scheduler.plan();
-        let outputs = backend.step(&batch).unwrap();
-        for outcome in scheduler.step_done(&batch, outputs) {
-            if let Outcome::PromptLogprobs(_, all) = outcome {
-                assert_eq!(all.len(), n_prompt - 1);
-                return all;
-            }
-        }
-    }
+    let run = run(&mut backend(1), &mut scheduler(2, chunk), Coming::AtOnce, &[(SequenceId(0), request)]);
+    assert_eq!(run.prompt_logprobs.len(), n_prompt - 1);
+    run.prompt_logprobs
 }
 
 #[test]
@@ -173,6 +201,30 @@ fn prompt_logprobs_do_not_depend_on_the_chunks() {
     assert!(whole.iter().all(|token| token.top.len() == 3 && token.logprob < 0.0));
     assert_eq!(logprobs_in_chunks(1), whole);
     assert_eq!(logprobs_in_chunks(3), whole);
+}
+
+#[test]
+fn logprobs_of_drawn_tokens_are_those_that_the_same_tokens_have_in_a_prompt() {
+    let mut backend = backend(1);
+    let drawn = GenerationRequest {
+        logprobs: LogprobsRequest { generated: Some(3), prompt: None },
+        // What changes the distribution that is drawn from changes nothing in what is told.
+        sampling: Sampling { temperature: 0.3, repetition_penalty: 1.5, max_new_tokens: 12, ..Sampling::default() },
+        ignore_eos: true,
+        ..request(&mut Numbers(5), CacheScope::Alone)
+    };
+    let first = solo(&mut backend, SequenceId(0), drawn.clone());
+    let tokens = &first.tokens[&SequenceId(0)];
+    assert_eq!(first.logprobs.iter().map(|told| told.token).collect::<Vec<_>>(), *tokens);
+    assert!(first.logprobs.iter().all(|told| told.top.len() == 3 && told.top[0].1 >= told.top[2].1));
+    let read = GenerationRequest {
+        prompt_ids: drawn.prompt_ids.iter().chain(tokens).copied().collect(),
+        logprobs: LogprobsRequest { generated: None, prompt: Some(3) },
+        sampling: Sampling { max_new_tokens: 0, ..Sampling::default() },
+        ..drawn.clone()
+    };
+    let second = solo(&mut backend, SequenceId(1), read);
+    assert_eq!(first.logprobs, second.prompt_logprobs[drawn.prompt_ids.len() - 1..]);
 }
 
 #[test]
