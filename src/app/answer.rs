@@ -73,7 +73,7 @@ pub struct Answer {
     pub tail: Vec<Block>,
     /// The whole text, once it is over.
     pub text: String,
-    /// Counts and times, once it is over.
+    /// Counts and times: what is known of the prompt from the beginning, the rest once it is over.
     pub stats: AnswerStats,
 }
 

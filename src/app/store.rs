@@ -44,7 +44,7 @@ pub enum Draft {
     PutBack(String),
 }
 
-/// A message that waits until the answer before it is over.
+/// A message that waits: for the answer before it, the model or its conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// Who says it.
@@ -219,7 +219,7 @@ impl Store {
                 Err(error) if error.code == ErrorCode::NotFound => self.miss(),
                 Err(error) => {
                     self.opening.set(Opening::Failed);
-                    self.take_back("");
+                    self.take_back();
                     self.fail(&error);
                 }
             }
@@ -229,7 +229,7 @@ impl Store {
     /// There is no such conversation: what is said next begins a new one.
     fn miss(self) {
         self.opening.set(Opening::Done);
-        self.take_back("");
+        self.take_back();
         self.place.update(|place| place.conversation = None);
         self.is_missing.set(true);
     }

@@ -43,7 +43,7 @@ fn held(store: Store) -> Element {
     element("div").class("held").children([
         element("span").class("held-label").text(texts.held),
         element("span").class("held-text").with("dir", "auto").live_text(text),
-        quiet_button().on("click", move |_| store.take_back("")).text(texts.held_cancel),
+        quiet_button().on("click", move |_| store.take_back()).text(texts.held_cancel),
     ])
 }
 

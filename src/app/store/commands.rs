@@ -27,11 +27,11 @@ use crate::{
 const RETRY_PAUSE: Duration = Duration::from_millis(800);
 
 impl Store {
-    /// Says something: now, or once the answer before it is over.
+    /// Says something: now, or once the answer before it is over, the model loaded and its conversation there.
     pub fn say(self, role: Role, text: MessageText) {
         self.notice.set(None);
         if untrack(|| self.is_busy()) {
-            self.take_back("");
+            self.take_back();
             let after = untrack(|| self.leaf());
             let visit = self.place.with_untracked(|place| place.visit);
             self.held.set(Some(Held { role, text, after, visit }));
@@ -68,7 +68,7 @@ impl Store {
                 Ok(started) => self.begin(conversation, &system, request, started),
                 Err(error) if self.is_pending(request) => self.refuse(request, text.as_str(), &error),
                 Err(_) if self.place.with_untracked(|now| now.conversation == place.conversation) => {
-                    self.draft.set(Some(Draft::PutBack(text.into())));
+                    self.put_back(text.as_str());
                 }
                 // It waits where it was said.
                 Err(_) => drafts::put_back(place.conversation, text.as_str()),
@@ -129,7 +129,8 @@ impl Store {
     /// What waited behind a message that was refused does not go without it.
     fn refuse(self, request: RequestId, said: &str, error: &ChatError) {
         self.apply(Action::Refused(request));
-        self.take_back(said);
+        let held = self.unhold();
+        self.put_back(&drafts::joined(&[said, &held]));
         self.fail(error);
     }
 
@@ -153,13 +154,22 @@ impl Store {
         });
     }
 
-    /// Gives what waits back to the composer, behind `said`.
-    pub fn take_back(self, said: &str) {
-        let held = self.held.get_untracked().map(|held| String::from(held.text)).unwrap_or_default();
+    /// Gives what waits back to the composer.
+    pub fn take_back(self) {
+        let held = self.unhold();
+        self.put_back(&held);
+    }
+
+    /// What waited, which waits no more.
+    fn unhold(self) -> String {
+        let held = self.held.get_untracked();
         self.held.set(None);
-        let text = drafts::joined(&[said, &held]);
+        held.map(|held| held.text.into()).unwrap_or_default()
+    }
+
+    fn put_back(self, text: &str) {
         if !text.is_empty() {
-            self.draft.set(Some(Draft::PutBack(text)));
+            self.draft.set(Some(Draft::PutBack(text.to_owned())));
         }
     }
 
