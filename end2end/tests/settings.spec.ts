@@ -75,6 +75,32 @@ test("a system prompt that was not sent yet stays with its conversation", async 
   await expect.poll(kept).toEqual([]);
 });
 
+test("a system prompt that was removed stays removed", async ({ chat, page }) => {
+  const { system, turns } = dialogue("system-pirate");
+  await chat.open();
+  await chat.set("system", system);
+  await chat.ask(turns[0]!.question);
+  await chat.set("system", "");
+  await page.reload();
+  await chat.hydrated();
+  await expect(await chat.setting("system")).toHaveValue("");
+  await page.keyboard.press("Escape");
+
+  await chat.handle("new-chat").first().click();
+  await expect(chat.handle("starter").first()).toBeVisible();
+  await page.goBack();
+  await expect(chat.questions).toHaveCount(1);
+  await expect(await chat.setting("system")).toHaveValue("");
+  await page.keyboard.press("Escape");
+
+  const sent = page.waitForRequest(/\/api\/send/);
+  await chat.ask("你好");
+  expect((await sent).postDataJSON().command.system).toBe("");
+  await page.reload();
+  await chat.hydrated();
+  await expect(await chat.setting("system")).toHaveValue("");
+});
+
 test("the same seed draws the same answer", async ({ chat }) => {
   await chat.open();
   await chat.set("temperature", "2");

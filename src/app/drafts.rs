@@ -21,9 +21,15 @@ pub fn kept(kind: Kind, conversation: Option<ConversationId>) -> Option<String> 
     platform::stored(&key(kind, conversation))
 }
 
-/// Keeps a draft; an empty one is forgotten.
+/// Keeps a draft. An empty message is none; an empty system prompt is one that was removed.
 pub fn keep(kind: Kind, conversation: Option<ConversationId>, text: &str) {
-    platform::store(&key(kind, conversation), text);
+    let is_draft = kind == Kind::System || !text.is_empty();
+    platform::store(&key(kind, conversation), is_draft.then_some(text));
+}
+
+/// Forgets a draft.
+pub fn forget(kind: Kind, conversation: Option<ConversationId>) {
+    platform::store(&key(kind, conversation), None);
 }
 
 /// Puts a message that could not be sent before the draft of a conversation that nobody looks at.

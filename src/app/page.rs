@@ -26,7 +26,7 @@ use super::{
     json,
     keys::{self, Composition},
     platform,
-    store::{Place, Store},
+    store::{Opening, Place, Store},
     transcript::Transcript,
     view::{effect, element},
 };
@@ -134,7 +134,7 @@ fn keep_settings(store: Store) {
         let settings = store.settings.get();
         let is_changed = settings != Settings::default();
         let text = is_changed.then(|| serde_json::to_string(&settings).ok()).flatten();
-        platform::store(SETTINGS_KEY, &text.unwrap_or_default());
+        platform::store(SETTINGS_KEY, text.as_deref());
     });
 }
 
@@ -151,12 +151,17 @@ fn keep_system(store: Store) {
                 }
             }
             Some(before) if before.conversation != place.conversation && before.visit == place.visit => {
-                drafts::keep(Kind::System, before.conversation, "");
+                drafts::forget(Kind::System, before.conversation);
             }
             None | Some(_) => {}
         }
-        let unknown = if is_known() { String::new() } else { store.system.get() };
-        drafts::keep(Kind::System, place.conversation, &unknown);
+        // Of a conversation that is not there it is not known yet: what was removed there stays removed.
+        let is_there = store.opening.get() == Opening::Done;
+        if is_known() && (is_there || drafts::kept(Kind::System, place.conversation).is_none()) {
+            drafts::forget(Kind::System, place.conversation);
+        } else {
+            drafts::keep(Kind::System, place.conversation, &store.system.get());
+        }
     });
 }
 

@@ -158,7 +158,7 @@ impl Field {
     fn go(self, from: Place, to: Place) {
         let draft = drafts::kept(Kind::Message, to.conversation).unwrap_or_default();
         if from.visit == to.visit {
-            drafts::keep(Kind::Message, from.conversation, "");
+            drafts::forget(Kind::Message, from.conversation);
             self.owner.set_value(to.conversation);
             self.keep_draft();
             if !draft.is_empty() {

@@ -75,10 +75,13 @@ pub fn stored(key: &str) -> Option<String> {
     window().local_storage().ok()??.get_item(key).ok()?
 }
 
-/// Stores a text under this key; an empty one is removed.
-pub fn store(key: &str, text: &str) {
+/// Stores a text under this key, or removes what was stored.
+pub fn store(key: &str, text: Option<&str>) {
     if let Ok(Some(storage)) = window().local_storage() {
-        let _ = if text.is_empty() { storage.remove_item(key) } else { storage.set_item(key, text) };
+        let _ = match text {
+            Some(text) => storage.set_item(key, text),
+            None => storage.remove_item(key),
+        };
     }
 }
 

@@ -66,7 +66,7 @@ pub fn stored(_key: &str) -> Option<String> {
 }
 
 /// Nothing is stored here.
-pub fn store(_key: &str, _text: &str) {}
+pub fn store(_key: &str, _text: Option<&str>) {}
 
 /// Nobody points at anything.
 pub fn is_touch_first() -> bool {
