@@ -164,4 +164,21 @@ test.describe("a conversation that does not exist", () => {
     await expect(page).toHaveURL(/\/c\/(?!0{8})[^/]+$/);
     expect(page.url()).not.toBe(begun);
   });
+
+  test("takes nothing from what was written for a new one", async ({ chat, page }) => {
+    await chat.open();
+    await chat.composer.fill("喵");
+    await chat.set("system", "你是一只猫。");
+    await page.evaluate(() => {
+      history.pushState(null, "", "/c/00000000-0000-4000-8000-000000000000");
+      dispatchEvent(new PopStateEvent("popstate"));
+    });
+    await expect(chat.handle("missing")).toBeVisible();
+    await expect(chat.composer).toHaveValue("喵");
+    await expect(await chat.setting("system")).toHaveValue("你是一只猫。");
+    await page.reload();
+    await chat.hydrated();
+    await expect(chat.composer).toHaveValue("喵");
+    await expect(await chat.setting("system")).toHaveValue("你是一只猫。");
+  });
 });

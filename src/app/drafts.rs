@@ -21,6 +21,12 @@ pub fn kept(kind: Kind, conversation: Option<ConversationId>) -> Option<String> 
     platform::stored(&key(kind, conversation))
 }
 
+/// This text behind the draft that is kept, unless the two are the same.
+#[must_use]
+pub fn behind_kept(kind: Kind, conversation: Option<ConversationId>, text: &str) -> String {
+    behind(kept(kind, conversation).as_deref(), text)
+}
+
 /// Keeps a draft. An empty message is none; an empty system prompt is one that was removed.
 pub fn keep(kind: Kind, conversation: Option<ConversationId>, text: &str) {
     let is_draft = kind == Kind::System || !text.is_empty();
@@ -45,6 +51,13 @@ pub fn joined(texts: &[&str]) -> String {
     texts.join("\n\n")
 }
 
+fn behind(kept: Option<&str>, text: &str) -> String {
+    match kept {
+        Some(kept) if kept != text => joined(&[kept, text]),
+        Some(_) | None => text.to_owned(),
+    }
+}
+
 fn key(kind: Kind, conversation: Option<ConversationId>) -> String {
     let kind = match kind {
         Kind::Message => "draft",
@@ -62,6 +75,15 @@ mod tests {
         assert_eq!(joined(&["one", " \n", "two"]), "one\n\ntwo");
         assert_eq!(joined(&["", " two "]), " two ");
         assert_eq!(joined(&["", " "]), "");
+    }
+
+    #[test]
+    fn a_text_comes_behind_what_is_kept_and_is_there_once_where_the_two_are_the_same() {
+        assert_eq!(behind(Some("one"), "two"), "one\n\ntwo");
+        assert_eq!(behind(Some("one"), "one"), "one");
+        assert_eq!(behind(Some("one"), ""), "one");
+        assert_eq!(behind(Some(""), "two"), "two");
+        assert_eq!(behind(None, " "), " ");
     }
 
     #[test]

@@ -156,20 +156,16 @@ impl Field {
 
     /// Keeps the draft with its conversation, whether one was opened or this one just got or lost its name.
     fn go(self, from: Place, to: Place) {
-        let draft = drafts::kept(Kind::Message, to.conversation).unwrap_or_default();
         if from.visit == to.visit {
             drafts::forget(Kind::Message, from.conversation);
             self.owner.set_value(to.conversation);
-            self.keep_draft();
-            if !draft.is_empty() {
-                self.put(&drafts::joined(&[&draft, &self.text()]));
-            }
+            self.put(&drafts::behind_kept(Kind::Message, to.conversation, &self.text()));
         } else {
             self.keep_draft();
             self.owner.set_value(to.conversation);
             // It belongs to the draft that was just kept.
             self.store.held.set(None);
-            self.put(&draft);
+            self.put(&drafts::kept(Kind::Message, to.conversation).unwrap_or_default());
         }
     }
 
