@@ -72,12 +72,14 @@ export class Chat {
     await this.hydrated();
   }
 
-  /** Waits until the page has come to life: then a text lets the button send. */
+  /** Waits until the page has come to life: then a text lets the button send. A kept draft comes before that text. */
   async hydrated(): Promise<void> {
-    const typed = await this.composer.inputValue();
-    await this.composer.fill("…");
+    await this.composer.evaluate((field: HTMLTextAreaElement) => {
+      field.value += "…";
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+    });
     await expect(this.handle("send")).toBeEnabled();
-    await this.composer.fill(typed);
+    await this.composer.fill((await this.composer.inputValue()).replace(/(\n\n)?…$/, ""));
   }
 
   async say(text: string): Promise<void> {

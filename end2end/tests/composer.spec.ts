@@ -1,3 +1,4 @@
+import type { Page } from "@playwright/test";
 import { dialogue } from "../dialogues.ts";
 import { expect, test } from "../fixtures.ts";
 
@@ -86,13 +87,41 @@ test("the Escape that ends a composition does not stop the answer", async ({ cha
   expect(stops).toBe(1);
 });
 
-test("what was typed before the page came to life is kept", async ({ chat, page }) => {
+/** Keeps the program from the page until what it gives is called. */
+async function holdProgram(page: Page): Promise<() => void> {
   let release = () => {};
   const held = new Promise<void>((resolve) => (release = resolve));
   await page.route("**/*.wasm", async (route) => {
     await held;
     await route.continue();
   });
+  return release;
+}
+
+test("what was typed before the page came to life comes behind what was kept", async ({ chat, page }) => {
+  const release = await holdProgram(page);
+  await page.goto("/");
+  await page.evaluate(() => {
+    localStorage.setItem("draft:new", "晚安");
+    localStorage.setItem("system:new", "你是一只狗。");
+  });
+  await chat.composer.fill("早上好");
+  await (await chat.setting("system")).fill("你是一只猫。");
+  await page.keyboard.press("Escape");
+  release();
+  await chat.hydrated();
+  await expect(chat.composer).toHaveValue("晚安\n\n早上好");
+  await expect(await chat.setting("system")).toHaveValue("你是一只狗。\n\n你是一只猫。");
+  await page.keyboard.press("Escape");
+
+  await page.reload();
+  await chat.hydrated();
+  await expect(chat.composer).toHaveValue("晚安\n\n早上好");
+  await expect(await chat.setting("system")).toHaveValue("你是一只狗。\n\n你是一只猫。");
+});
+
+test("what was typed before the page came to life is kept", async ({ chat, page }) => {
+  const release = await holdProgram(page);
   await page.goto("/");
   await chat.composer.fill("早上好");
   await (await chat.setting("system")).fill("你是一只猫。");

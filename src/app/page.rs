@@ -152,8 +152,7 @@ fn keep_system(store: Store) {
             }
             Some(before) if before.conversation != place.conversation && before.visit == place.visit => {
                 drafts::forget(Kind::System, before.conversation);
-                let system = untrack(|| store.system.get());
-                store.system.set(drafts::behind_kept(Kind::System, place.conversation, &system));
+                untrack(|| store.join_kept_system());
             }
             None | Some(_) => {}
         }

@@ -250,6 +250,12 @@ impl Store {
         Ok(())
     }
 
+    /// Puts the system prompt behind the one that is kept.
+    pub fn join_kept_system(self) {
+        let conversation = self.place.with_untracked(|place| place.conversation);
+        self.system.update(|system| *system = drafts::behind_kept(Kind::System, conversation, system));
+    }
+
     /// Says what went wrong.
     pub fn fail(self, error: &ChatError) {
         self.notice.set(Some(Notice::Error(self.texts.error(error))));

@@ -99,7 +99,7 @@ impl Element {
     }
 
     /// Keeps a field's text the same as this value whenever that changes. What was written in it before the page came
-    /// alive stays, and is told of by an `input` event.
+    /// alive stays, and is told of by an `input` event and a `written` one.
     #[must_use]
     pub fn value<V: Into<Value>>(mut self, mut value: impl FnMut() -> V + Send + 'static) -> Self {
         self.attributes.push(("value", Attribute::Property(Box::new(move || value().into()))));

@@ -140,15 +140,9 @@ impl Field {
         set_timeout(move || self.composition.set_value(Composition::Idle), Duration::ZERO);
     }
 
-    /// What was typed before the page came alive stays; otherwise the draft comes back.
+    /// The draft comes back, before what was typed until the page came alive.
     fn begin(self) {
-        if self.text().is_empty()
-            && let Some(draft) = drafts::kept(Kind::Message, self.owner.get_value())
-        {
-            self.put(&draft);
-        } else {
-            self.typed();
-        }
+        self.put(&drafts::behind_kept(Kind::Message, self.owner.get_value(), &self.text()));
         if !platform::is_touch_first() {
             self.focus();
         }

@@ -118,7 +118,8 @@ fn system_setting(store: Store) -> Element {
         .bind("disabled", move || is_off.get())
         .with("aria-describedby", "setting-system-help")
         .value(move || store.system.get())
-        .on("input", move |event| store.system.set(event_target_value(&event)));
+        .on("input", move |event| store.system.set(event_target_value(&event)))
+        .on("written", move |_| store.join_kept_system());
     element("div").class("setting").children([
         element("div").class("setting-head").child(label),
         field,

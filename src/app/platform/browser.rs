@@ -112,13 +112,16 @@ pub fn written(field: &Element) -> Option<String> {
     property("value").filter(|text| is_text && Some(text) != property("defaultValue").as_ref())
 }
 
-/// Lets a field have this text as though it were being written, once the page is all there.
+/// Lets a field have this text as though it were being written, once the page is all there; `written` tells after `input`
+/// that it was written before.
 pub fn write_again(field: &Element, text: String) {
     let field = field.clone();
     queue_microtask(move || {
         let _ = js_sys::Reflect::set(&field, &"value".into(), &text.into());
-        if let Ok(event) = Event::new("input") {
-            let _ = field.dispatch_event(&event);
+        for name in ["input", "written"] {
+            if let Ok(event) = Event::new(name) {
+                let _ = field.dispatch_event(&event);
+            }
         }
     });
 }

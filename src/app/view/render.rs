@@ -73,7 +73,8 @@ impl Element {
         children: Option<<Vec<AnyView> as Render>::State>,
     ) -> ElementState {
         let (mut still, mut live) = (Vec::new(), Vec::new());
-        let written = matches!(origin, Origin::Document).then(|| platform::written(&node)).flatten();
+        let is_kept = self.attributes.iter().any(|(_, attribute)| matches!(attribute, Attribute::Property(_)));
+        let written = (is_kept && matches!(origin, Origin::Document)).then(|| platform::written(&node)).flatten();
         for (name, attribute) in self.attributes {
             match attribute {
                 Attribute::Still(value) => {
