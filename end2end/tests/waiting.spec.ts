@@ -96,6 +96,43 @@ test("a message that waits goes behind the answer it was said to and behind no o
   await chat.over("done");
 });
 
+test("a message that arrives after its conversation was left and opened again is shown there", async ({ chat, page }) => {
+  await begin(chat);
+  await chat.ask("你好");
+  const release = await hold(page, "**/api/send");
+  await chat.say("晚安");
+  await expect(chat.questions).toHaveCount(2);
+  await chat.handle("new-chat").first().click();
+  await expect(chat.handle("starter").first()).toBeVisible();
+  await page.goBack();
+  await expect(chat.questions).toHaveCount(1);
+  release();
+  await expect(chat.questions).toHaveCount(2);
+  await expect(chat.questions.last()).toContainText("晚安");
+  await expect(chat.composer).toHaveValue("");
+  await chat.over("done");
+  await chat.ask("早上好");
+  await expect(chat.questions).toHaveCount(3);
+  await expect(page.getByTestId("branch-count").filter({ hasText: /\d\D+2/ })).toHaveCount(0);
+});
+
+test("a conversation that begins after it was left is one click away", async ({ chat, page }) => {
+  await begin(chat);
+  await chat.ask("你好");
+  await chat.handle("new-chat").first().click();
+  await expect(chat.handle("starter").first()).toBeVisible();
+  const release = await hold(page, "**/api/send");
+  await chat.say("晚安");
+  await expect(chat.questions).toHaveCount(1);
+  await page.goBack();
+  await expect(chat.questions).toContainText("你好");
+  release();
+  await chat.handle("notice").getByRole("link").click();
+  await expect(chat.questions).toContainText("晚安");
+  await expect(chat.handle("notice")).toHaveCount(0);
+  await chat.over("done");
+});
+
 test("what is said while a conversation opens follows its last answer", async ({ chat, page }) => {
   await begin(chat);
   await chat.ask("你好");

@@ -53,6 +53,8 @@ pub struct Texts {
     pub close: &'static str,
     /// The stream is being opened again.
     pub reconnecting: &'static str,
+    /// What was said is being answered in a conversation that is not looked at; leads there.
+    pub answered_elsewhere: &'static str,
     /// The server has forgotten a conversation.
     pub server_forgot: &'static str,
     /// Heading where there is no such conversation.

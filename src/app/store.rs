@@ -33,6 +33,8 @@ pub enum Notice {
     Error(String),
     /// The stream is being opened again.
     Reconnecting,
+    /// This new conversation was begun after the person had gone elsewhere.
+    Elsewhere(ConversationId),
 }
 
 /// What goes into the composer from elsewhere.
@@ -114,6 +116,8 @@ pub struct Store {
     pub stopping: RwSignal<Option<MessageId>>,
     /// Whether stop was pressed before the command had come back.
     stop_early: StoredValue<bool>,
+    /// Counts how often a conversation was asked for: only the newest reply says how it stands.
+    fetches: StoredValue<u32>,
     answers: StoredValue<HashMap<MessageId, ArcRwSignal<Answer>>>,
 }
 
@@ -141,6 +145,7 @@ impl Store {
             opening: RwSignal::new(Opening::Done),
             stopping: RwSignal::new(None),
             stop_early: StoredValue::new(false),
+            fetches: StoredValue::new(0),
             answers: StoredValue::new(HashMap::new()),
         }
     }
@@ -200,21 +205,24 @@ impl Store {
         self.fetch();
     }
 
-    /// Asks for the conversation that the person wants to look at, where it is not there.
+    /// Asks for the conversation that the person wants to look at, where it is not there or has changed.
     pub fn fetch(self) {
-        let Place { conversation: Some(id), visit } = self.place.get_untracked() else { return };
-        self.opening.set(Opening::Running);
+        let number = self.fetches.get_value() + 1;
+        self.fetches.set_value(number);
         self.notice.set(None);
+        let Some(id) = self.place.with_untracked(|place| place.conversation) else { return };
+        self.opening.set(Opening::Running);
         spawn_local(async move {
             let page = api::page(Some(id)).await;
-            if self.place.with_untracked(|place| place.visit) != visit {
+            if self.fetches.get_value() != number {
                 return;
             }
             match page {
                 Ok(page) => {
                     self.engine.set(page.engine);
+                    let before = untrack(|| self.leaf());
                     self.show(page.conversation);
-                    self.put_behind(None, untrack(|| self.leaf()));
+                    self.put_behind(before, untrack(|| self.leaf()));
                 }
                 Err(error) if error.code == ErrorCode::NotFound => self.miss(),
                 Err(error) => {
@@ -279,7 +287,6 @@ impl Store {
         self.system.set(kept.unwrap_or_else(|| known_system.clone()));
         self.known_system.set(known_system);
         self.role.set(Role::User);
-        self.notice.set(None);
         self.stopping.set(None);
         self.is_missing.set(false);
         self.apply(Action::Opened(conversation));

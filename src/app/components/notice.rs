@@ -8,7 +8,7 @@ use super::{
 };
 use crate::app::{
     store::{Notice, Store},
-    view::{Element, element, several, shown_while},
+    view::{Element, element, live, nothing, several, shown_while},
 };
 
 /// The notice above the composer, and a message that waits.
@@ -20,20 +20,23 @@ pub fn notices(store: Store) -> AnyView {
 
 fn notice(store: Store) -> Element {
     let words = move || match store.notice.get() {
-        Some(Notice::Error(text)) => text,
-        Some(Notice::Reconnecting) => store.texts.reconnecting.to_owned(),
-        None => String::new(),
+        Some(Notice::Error(text)) => text.into_any(),
+        Some(Notice::Reconnecting) => store.texts.reconnecting.into_any(),
+        Some(Notice::Elsewhere(id)) => {
+            element("a").with("href", format!("/c/{id}")).text(store.texts.answered_elsewhere).into()
+        }
+        None => nothing(),
     };
     let kind = move || match store.notice.get() {
         Some(Notice::Error(_)) => "error",
-        Some(Notice::Reconnecting) | None => "info",
+        Some(Notice::Reconnecting | Notice::Elsewhere(_)) | None => "info",
     };
     let close = icon_button(store.texts.close).on("click", move |_| store.notice.set(None)).child(glyph(Icon::Cross));
     element("div")
         .class("notice")
         .handle("notice")
         .bind("data-kind", kind)
-        .child(element("p").live_text(words))
+        .child(element("p").child(live(words)))
         .child(close)
 }
 

@@ -126,6 +126,7 @@ pub static TEXTS: Texts = Texts {
     jump_latest: "Jump to latest",
     close: "Close",
     reconnecting: "The connection was lost, reconnecting…",
+    answered_elsewhere: "Your message is being answered in a conversation of its own. Go there",
     server_forgot: "The server no longer knows this answer; what was shown stays here.",
     missing_title: "No such conversation",
     missing_text: "The link may be wrong, or the server no longer keeps it after a restart.",

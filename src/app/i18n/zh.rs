@@ -114,6 +114,7 @@ pub static TEXTS: Texts = Texts {
     jump_latest: "回到最新",
     close: "关闭",
     reconnecting: "连接中断，正在重新连接…",
+    answered_elsewhere: "刚才的消息正在另一个对话中回答，点此查看。",
     server_forgot: "服务器已没有这条回答的记录，已显示的内容保留在这里。",
     missing_title: "没有这个对话",
     missing_text: "链接可能有误，或者服务器重启后不再保留它。",

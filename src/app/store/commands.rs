@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leptos::{prelude::*, task::spawn_local};
 
-use super::{Draft, Held, Opening, Store};
+use super::{Draft, Held, Notice, Opening, Store};
 use crate::{
     api,
     app::{
@@ -113,9 +113,8 @@ impl Store {
     }
 
     fn begin(self, conversation: ConversationId, system: &str, request: RequestId, started: Started) {
-        // Somebody who went elsewhere meanwhile is not taken back.
         if !self.is_pending(request) {
-            return;
+            return self.begin_unseen(conversation, &started);
         }
         self.put_behind(untrack(|| self.leaf()), Some(started.answer.id));
         self.apply(Action::Begun(conversation, request, started));
@@ -123,6 +122,17 @@ impl Store {
         self.place.update(|place| place.conversation = Some(conversation));
         if self.stop_early.get_value() {
             self.stop();
+        }
+    }
+
+    /// Somebody who went elsewhere meanwhile is not taken back; whoever came back was shown the conversation without it.
+    fn begin_unseen(self, conversation: ConversationId, started: &Started) {
+        let is_first = started.message.as_ref().is_some_and(|message| message.parent.is_none());
+        if self.place.with_untracked(|place| place.conversation == Some(conversation)) {
+            self.fetch();
+        } else if is_first {
+            // Its address is known nowhere else.
+            self.notice.set(Some(Notice::Elsewhere(conversation)));
         }
     }
 
