@@ -135,6 +135,25 @@ test.describe("a broken connection", () => {
     await expect(chat.questions).toHaveCount(0);
   });
 
+  test("gives back what was said, and says why, where its conversation was left and opened again", async ({ chat, page }) => {
+    await chat.open();
+    await chat.ask("你好");
+    let release = () => {};
+    const held = new Promise<void>((resolve) => (release = resolve));
+    await page.route("**/api/send", async (route) => {
+      await held;
+      await route.abort();
+    });
+    await chat.say("晚安");
+    await chat.handle("new-chat").first().click();
+    await expect(chat.handle("starter").first()).toBeVisible();
+    await page.goBack();
+    await expect(chat.questions).toHaveCount(1);
+    release();
+    await expect(chat.composer).toHaveValue("晚安");
+    await expect(chat.handle("notice")).toBeVisible();
+  });
+
   test("is not told of any more once the answer is over", async ({ chat, page, server }) => {
     const wire = await Wire.to(server.url);
     await chat.open(wire.url);

@@ -67,8 +67,9 @@ impl Store {
             match insist(|| api::send_message(command.clone())).await {
                 Ok(started) => self.begin(conversation, &system, request, started),
                 Err(error) if self.is_pending(request) => self.refuse(request, text.as_str(), &error),
-                Err(_) if self.place.with_untracked(|now| now.conversation == place.conversation) => {
+                Err(error) if self.place.with_untracked(|now| now.conversation == place.conversation) => {
                     self.put_back(text.as_str());
+                    self.fail(&error);
                 }
                 // It waits where it was said.
                 Err(_) => drafts::put_back(place.conversation, text.as_str()),
