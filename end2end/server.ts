@@ -23,11 +23,12 @@ export class Server {
     private readonly folder: string,
   ) {}
 
-  static async start(): Promise<Server> {
+  /** With these flags besides the usual ones. */
+  static async start(...flags: string[]): Promise<Server> {
     const folder = mkdtempSync(join(tmpdir(), "xverse-end2end-"));
     const config = join(folder, "Leptos.toml");
     writeFileSync(config, settings());
-    const args = ["--config", config, "--port", "0", "--model_path", model];
+    const args = ["--config", config, "--port", "0", "--model_path", model, ...flags];
     const started = spawn(binary, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
     const url = await announcedUrl(started);
     const server = new Server(url, started, folder);

@@ -1,5 +1,6 @@
 import { dialogue, words } from "../dialogues.ts";
 import { expect, test } from "../fixtures.ts";
+import { Server } from "../server.ts";
 
 test("an answer is no longer than the setting allows", async ({ chat, server }) => {
   await chat.open();
@@ -99,6 +100,19 @@ test("a system prompt that was removed stays removed", async ({ chat, page }) =>
   await page.reload();
   await chat.hydrated();
   await expect(await chat.setting("system")).toHaveValue("");
+});
+
+test("a system prompt is no changed setting where the prompt format has none", async ({ chat, page }) => {
+  const server = await Server.start("--prompt_format", "v1");
+  await page.addInitScript(() => localStorage.setItem("system:new", "你是一只猫。"));
+  await chat.open(server.url);
+  await expect(await chat.setting("system")).toHaveValue("你是一只猫。");
+  await expect(await chat.setting("system")).toBeDisabled();
+  await expect(chat.handle("settings")).not.toHaveAttribute("data-changed");
+  await page.keyboard.press("Escape");
+  await chat.set("temperature", "1");
+  await expect(chat.handle("settings")).toHaveAttribute("data-changed", "true");
+  await server.stop();
 });
 
 test("the same seed draws the same answer", async ({ chat }) => {

@@ -14,7 +14,7 @@ use crate::{
         store::Store,
         view::{Element, element, memo, several, shown_while},
     },
-    chat::{info::EngineStatus, settings::Settings},
+    chat::{info::EngineStatus, message::Role, settings::Settings},
 };
 
 /// The bar at the top, with the mini model's banner under it.
@@ -42,8 +42,8 @@ pub fn header(store: Store) -> AnyView {
 
 fn settings_button(store: Store) -> Element {
     let texts = &store.texts.settings;
-    let is_changed =
-        memo(move || store.settings.get() != Settings::default() || store.system.with(|system| !system.is_empty()));
+    let has_system = move || store.supports(Role::System) && store.system.with(|system| !system.is_empty());
+    let is_changed = memo(move || store.settings.get() != Settings::default() || has_system());
     let label = move || {
         if is_changed.get() { format!("{} ({})", texts.title, texts.changed) } else { texts.title.to_owned() }
     };
