@@ -76,6 +76,23 @@ test("starters are there and begin a conversation", async ({ chat }) => {
   expect(await chat.answer()).not.toBe("");
 });
 
+test("the rest of the starters is one click away", async ({ chat, page }) => {
+  await chat.open();
+  await page.locator(".starters-more").click();
+  await expect(chat.page.locator(".starter-category").filter({ visible: true })).toHaveText([
+    "角色扮演",
+    "知识问答",
+    "文本生成",
+    "编程",
+    "数学计算",
+    "逻辑推理",
+    "阅读理解",
+    "多种语言",
+    "安全",
+  ]);
+  await expect(page.locator(".starters-more")).toHaveCount(0);
+});
+
 test("a starter can be taken into the composer, behind what was typed", async ({ chat }) => {
   await chat.open();
   const starter = chat.handle("starter").first();
@@ -131,8 +148,11 @@ test("copying gives the answer's Markdown", async ({ chat, context }) => {
 
 test("the line under an answer says how long it is and why it ended", async ({ chat }) => {
   await chat.open();
+  await chat.ask("你好");
+  await expect(chat.answers.last().getByTestId("message-status")).toHaveText(/^回答完毕.*\d 个词元/);
+  await chat.set("max_new_tokens", "7");
   await chat.ask("晚安");
-  await expect(chat.answers.last().getByTestId("message-status")).toHaveText(/\d/);
+  await expect(chat.answers.last().getByTestId("message-status")).toHaveText(/^达到长度上限.*7 个词元/);
 });
 
 test.describe("a conversation that does not exist", () => {

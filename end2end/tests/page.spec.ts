@@ -31,6 +31,17 @@ test("the page says that its model is the mini model", async ({ chat }) => {
   await expect(chat.handle("mini-model-banner").first()).toBeVisible();
 });
 
+test("the engine info opens and names the model", async ({ chat, page }) => {
+  await chat.open();
+  const details = page.locator("#engine-details");
+  await expect(details).toBeHidden();
+  await chat.handle("engine-info").getByRole("button").click();
+  await expect(details).toBeVisible();
+  await expect(details.locator("div").filter({ has: page.getByText("模型", { exact: true }) }).locator("dd")).toHaveText("xverse-mini");
+  await page.keyboard.press("Escape");
+  await expect(details).toBeHidden();
+});
+
 test("every script is under the policy, with a nonce of its own", async ({ page }) => {
   const nonces = new Set<string>();
   for (const _ of [1, 2]) {
