@@ -61,6 +61,7 @@ squeeze_css() {
 
 # Compresses the files as well as can be, once; the server sends what is there.
 compress() {
+  # shellcheck disable=SC2016
   node -e '
     const { readFileSync, writeFileSync } = require("node:fs");
     const { brotliCompressSync, gzipSync } = require("node:zlib");

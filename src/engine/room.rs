@@ -10,7 +10,7 @@ use super::{backend::cpu::CpuBackend, config::ModelConfig, kv::BLOCK_SIZE};
 /// How much room keys and values get.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum KvSize {
-    /// Half of what the weights leave of the memory, but no more than [`USEFUL_CONTEXTS`] need.
+    /// Half of what the weights leave of the memory, but no more than 32 whole contexts need.
     Auto,
     /// So many GiB.
     Gib(f64),
