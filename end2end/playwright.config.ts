@@ -12,6 +12,8 @@ export default defineConfig({
   // One server and one engine: tests side by side would only slow each other down.
   workers: 1,
   forbidOnly: true,
+  // A browser on a busy machine may be slower than a test expects. What passes only the second time is named as flaky.
+  retries: 1,
   timeout: 90_000,
   expect: { timeout: 20_000 },
   reporter: [["list"]],
