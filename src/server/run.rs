@@ -126,8 +126,10 @@ fn take_in(
         .ok_or_else(|| refused("loading the model broke off; the lines above say where".to_owned()))?
         .map_err(|error| refused(error.to_string()))?;
     let engine = EngineHandle::spawn(loaded.backend, loaded.tokenizer, loaded.eos_token_id, options);
-    print!("{}", report::loaded(&loaded.info, asked));
+    let report = report::loaded(&loaded.info, asked);
     server.set_ready(Ready { engine: engine.clone(), prompts: loaded.prompts, model: loaded.info });
+    // Who reads it may ask at once.
+    print!("{report}");
     Ok(engine)
 }
 
