@@ -48,8 +48,8 @@ struct Live {
 
 enum Flow {
     GoOn,
-    /// The thread is over, and with it whatever it has, for this reason.
-    End(EngineEnd),
+    /// The thread is over, and with it whatever it has.
+    ShutDown,
 }
 
 impl Thread {
@@ -77,8 +77,8 @@ impl Thread {
                     flow = self.step(&batch);
                 }
             }
-            if let Flow::End(reason) = flow {
-                let outcomes = self.scheduler.end_all(reason);
+            if matches!(flow, Flow::ShutDown) {
+                let outcomes = self.scheduler.end_all(EngineEnd::ShuttingDown);
                 self.tell(outcomes);
                 self.count();
                 return;
@@ -92,17 +92,17 @@ impl Thread {
         if self.idle {
             match inbox.recv_timeout(IDLE_TICK) {
                 Ok(command) => {
-                    if let end @ Flow::End(_) = self.obey(command) {
-                        return end;
+                    if matches!(self.obey(command), Flow::ShutDown) {
+                        return Flow::ShutDown;
                     }
                 }
                 Err(sync_mpsc::RecvTimeoutError::Timeout) => {}
-                Err(sync_mpsc::RecvTimeoutError::Disconnected) => return Flow::End(EngineEnd::ShuttingDown),
+                Err(sync_mpsc::RecvTimeoutError::Disconnected) => return Flow::ShutDown,
             }
         }
         while let Ok(command) = inbox.try_recv() {
-            if let end @ Flow::End(_) = self.obey(command) {
-                return end;
+            if matches!(self.obey(command), Flow::ShutDown) {
+                return Flow::ShutDown;
             }
         }
         Flow::GoOn
@@ -118,7 +118,7 @@ impl Thread {
                 let outcomes = self.scheduler.end(sequence, EngineEnd::Cancelled);
                 self.tell(outcomes);
             }
-            Command::ShutDown => return Flow::End(EngineEnd::ShuttingDown),
+            Command::ShutDown => return Flow::ShutDown,
         }
         Flow::GoOn
     }
@@ -183,7 +183,7 @@ impl Thread {
         tracing::error!(why, "the device is lost");
         self.shared.stats.failures.add(1);
         self.shared.lost.get_or_init(|| why);
-        Flow::End(EngineEnd::ShuttingDown)
+        Flow::ShutDown
     }
 
     fn tell(&mut self, outcomes: Vec<Outcome>) {
