@@ -10,6 +10,7 @@ pub mod event;
 pub mod ids;
 pub mod info;
 pub mod limits;
+pub mod list;
 pub mod markup;
 pub mod message;
 pub mod settings;

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod detokenizer;
+pub mod fingerprint;
 pub mod generation_config;
 pub mod kv;
 pub mod load;

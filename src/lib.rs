@@ -13,6 +13,9 @@ pub mod render;
 pub mod engine;
 
 #[cfg(feature = "ssr")]
+pub mod storage;
+
+#[cfg(feature = "ssr")]
 pub mod server;
 
 /// Takes over the server-rendered page in the browser.

@@ -82,16 +82,19 @@ impl Answer {
     #[must_use]
     pub fn from_message(message: &MessageView) -> Option<Self> {
         let view = message.answer.as_ref()?;
-        let (generation, phase) = match view.state {
-            AnswerState::Running { generation } => (Some(generation), Phase::Queued { place: 0 }),
-            AnswerState::Ended { reason } => (None, Phase::Ended { reason }),
+        let (generation, cursor, phase, tail) = match &view.state {
+            AnswerState::Running { generation, seq: 0, .. } => {
+                (Some(*generation), 0, Phase::Queued { place: 0 }, vec![])
+            }
+            AnswerState::Running { generation, seq, tail } => (Some(*generation), *seq, Phase::Streaming, tail.clone()),
+            AnswerState::Ended { reason } => (None, 0, Phase::Ended { reason: *reason }, vec![]),
         };
         Some(Self {
             generation,
-            cursor: 0,
+            cursor,
             phase,
             blocks: message.blocks.clone(),
-            tail: Vec::new(),
+            tail,
             text: message.text.clone(),
             stats: view.stats,
         })
@@ -118,7 +121,7 @@ impl Answer {
                 self.phase = Phase::Streaming;
                 self.tail = blocks;
             }
-            EventKind::End { reason, stats, text } => {
+            EventKind::End { reason, stats, text, .. } => {
                 self.phase = Phase::Ended { reason };
                 self.tail.clear();
                 self.stats = stats;
@@ -189,6 +192,7 @@ mod tests {
                     reason: EndReason::EndOfText,
                     stats: AnswerStats { generated_tokens: 2, ..AnswerStats::default() },
                     text: "one\n\ntwo".to_owned(),
+                    is_saved: true,
                 },
             ),
         ];

@@ -266,10 +266,16 @@ impl Texts {
             | ErrorCode::NotFound
             | ErrorCode::Conflict
             | ErrorCode::ConversationFull
+            | ErrorCode::TooManyConversations
+            | ErrorCode::TooManyAnswers
+            | ErrorCode::TooManyRequests
+            | ErrorCode::OtherModel
+            | ErrorCode::AccessDenied
             | ErrorCode::QueueFull
             | ErrorCode::ModelLoading
             | ErrorCode::ShuttingDown
             | ErrorCode::EngineRestarted
+            | ErrorCode::EngineStalled
             | ErrorCode::NotANumber
             | ErrorCode::Malformed
             | ErrorCode::Unreachable

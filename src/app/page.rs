@@ -34,6 +34,7 @@ use crate::{
     api,
     chat::{
         info::{EngineStatus, PageData},
+        list::ChatList,
         settings::Settings,
     },
 };
@@ -56,7 +57,12 @@ pub struct Loaded {
 impl Default for Loaded {
     /// A page that knows nothing yet and asks for itself.
     fn default() -> Self {
-        let page = PageData { title: "XVERSE Chat".to_owned(), engine: EngineStatus::Loading, conversation: None };
+        let page = PageData {
+            title: "XVERSE Chat".to_owned(),
+            engine: EngineStatus::Loading,
+            chats: ChatList::default(),
+            conversation: None,
+        };
         Self { page, is_missing: false }
     }
 }

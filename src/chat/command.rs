@@ -42,11 +42,26 @@ pub struct RegenerateCommand {
     pub settings: Settings,
 }
 
+/// Goes on with an answer that ended before it was complete, from its exact token ids.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContinueCommand {
+    /// Made by the page; the same request twice is carried out once.
+    pub request: RequestId,
+    /// Where.
+    pub conversation: ConversationId,
+    /// The answer, after which nothing has been said yet.
+    pub answer: MessageId,
+    /// Most tokens to add, absent for the checkpoint's default; everything else stays as it was.
+    pub max_new_tokens: Option<u32>,
+}
+
 /// A generation has begun.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Started {
-    /// The person's message, `None` after a regenerate.
+    /// The person's message, `None` after a regenerate or a continue.
     pub message: Option<MessageView>,
     /// The answer that is now running.
     pub answer: MessageView,
+    /// Whether this is kept beyond the server's end; where it is not, the answer comes all the same.
+    pub is_saved: bool,
 }

@@ -24,6 +24,16 @@ pub enum ErrorCode {
     Conflict,
     /// The conversation has as many messages as it may.
     ConversationFull,
+    /// There are as many conversations as one may have.
+    TooManyConversations,
+    /// As many answers run or wait as one may have at once.
+    TooManyAnswers,
+    /// Asked more often than one may.
+    TooManyRequests,
+    /// An answer cannot be continued by a model that did not begin it.
+    OtherModel,
+    /// The access token is missing or wrong.
+    AccessDenied,
     /// As many requests wait as may.
     QueueFull,
     /// The model is still being loaded.
@@ -32,6 +42,8 @@ pub enum ErrorCode {
     ShuttingDown,
     /// A step of the engine failed; it has been restarted.
     EngineRestarted,
+    /// A step of the engine takes far longer than steps do.
+    EngineStalled,
     /// The model gave numbers that are none.
     NotANumber,
     /// The request could not be read.
@@ -53,9 +65,11 @@ impl ErrorCode {
             | Self::SettingOutOfRange
             | Self::RoleUnsupported => 422,
             Self::Malformed => 400,
+            Self::AccessDenied => 401,
             Self::NotFound => 404,
-            Self::Conflict | Self::ConversationFull => 409,
-            Self::QueueFull | Self::ModelLoading | Self::ShuttingDown => 503,
+            Self::Conflict | Self::ConversationFull | Self::TooManyConversations | Self::OtherModel => 409,
+            Self::TooManyAnswers | Self::TooManyRequests => 429,
+            Self::QueueFull | Self::ModelLoading | Self::ShuttingDown | Self::EngineStalled => 503,
             Self::EngineRestarted | Self::NotANumber | Self::Unreachable | Self::Internal => 500,
         }
     }

@@ -53,6 +53,8 @@ pub enum EventKind {
         stats: AnswerStats,
         /// The whole text, as copied and as sent back to the model.
         text: String,
+        /// Whether it is kept beyond the server's end.
+        is_saved: bool,
     },
 }
 

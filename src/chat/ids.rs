@@ -26,6 +26,12 @@ macro_rules! id {
                 Self(Uuid::new_v4())
             }
 
+            /// The identifier that is this number.
+            #[must_use]
+            pub fn from_u128(number: u128) -> Self {
+                Self(Uuid::from_u128(number))
+            }
+
             /// The identifier as a number.
             #[must_use]
             pub fn as_u128(self) -> u128 {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ids::ConversationId,
+    list::ChatList,
     message::{MessageView, Role},
     settings::Sampling,
 };
@@ -89,6 +90,8 @@ pub struct PageData {
     pub title: String,
     /// The engine.
     pub engine: EngineStatus,
+    /// The newest of the visitor's conversations.
+    pub chats: ChatList,
     /// The conversation, `None` on the start page.
     pub conversation: Option<ConversationView>,
 }
@@ -98,10 +101,14 @@ pub struct PageData {
 pub struct ConversationView {
     /// Its name.
     pub id: ConversationId,
+    /// What it is called.
+    pub title: String,
     /// The system prompt, empty where there is none.
     pub system: String,
     /// All messages of the tree, parents before children.
     pub messages: Vec<MessageView>,
     /// The newest message of the branch that is looked at.
     pub leaf: Option<super::ids::MessageId>,
+    /// Whether all of it is kept beyond the server's end.
+    pub is_saved: bool,
 }

@@ -7,3 +7,9 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// Most messages of one conversation, all branches counted.
 pub const MAX_MESSAGES: usize = 500;
+
+/// Most characters of a conversation's title.
+pub const MAX_TITLE_CHARS: usize = 100;
+
+/// Most characters of what is searched for.
+pub const MAX_SEARCH_CHARS: usize = 100;

@@ -79,6 +79,10 @@ pub enum AnswerState {
     Running {
         /// Which generation.
         generation: GenerationId,
+        /// The last event that the message's blocks and `tail` cover, 0 where there is no text yet.
+        seq: u64,
+        /// What stands after the final blocks, to be replaced.
+        tail: Vec<Block>,
     },
     /// Over, for this reason.
     Ended {
@@ -117,9 +121,9 @@ pub struct MessageView {
     pub role: Role,
     /// Unix time in milliseconds.
     pub created_ms: u64,
-    /// The text; of a running answer what is there so far is in its events, and this is empty.
+    /// The text; of a running answer empty, it is in its blocks and events.
     pub text: String,
-    /// The text as blocks; of a person's message empty, it is shown as typed.
+    /// The text as blocks, of a running answer those that are final; of a person's message none, it is shown as typed.
     pub blocks: Vec<Block>,
     /// Of an answer: its state, counts, sampling and seed.
     pub answer: Option<AnswerView>,

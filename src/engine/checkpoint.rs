@@ -29,9 +29,21 @@ use super::config::ModelConfig;
 #[derive(Debug)]
 pub struct Checkpoint {
     tensors: StoredTensors,
+    files: Vec<CheckpointFile>,
     unused: Vec<String>,
     n_parameters: u64,
     n_bytes: u64,
+}
+
+/// A file with weights, as far as its header tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointFile {
+    /// Its name, without the folder.
+    pub name: String,
+    /// Its size.
+    pub n_bytes: u64,
+    /// SHA-256 of its header: names, types, shapes and places of its tensors.
+    pub header_digest: [u8; 32],
 }
 
 /// Why a checkpoint was refused.
@@ -259,7 +271,8 @@ impl Checkpoint {
         unused.sort_unstable();
         let n_bytes = needed.iter().map(|(_, tensor)| tensor.end - tensor.begin).sum();
         let tensors = StoredTensors::map(&headers, &needed, config.tie_word_embeddings)?;
-        Ok(Self { tensors, unused, n_parameters: n_parameters(config), n_bytes })
+        let files = headers.into_iter().map(Header::into_file).collect();
+        Ok(Self { tensors, files, unused, n_parameters: n_parameters(config), n_bytes })
     }
 
     /// Number of parameters, `lm_head` included where it is not the embedding table.
@@ -272,6 +285,12 @@ impl Checkpoint {
     #[must_use]
     pub fn n_bytes(&self) -> u64 {
         self.n_bytes
+    }
+
+    /// The files with weights, by name.
+    #[must_use]
+    pub fn files(&self) -> &[CheckpointFile] {
+        &self.files
     }
 
     /// Names of tensors that are there and mean nothing to the model, sorted: worth a warning.

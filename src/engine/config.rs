@@ -209,6 +209,14 @@ impl ModelConfig {
     /// # Errors
     /// [`ConfigError`], with what was found, what was expected and a hint.
     pub fn read(dir: &Path) -> Result<Self, ConfigError> {
+        Self::from_json(&Self::read_json(dir)?)
+    }
+
+    /// The content of `config.json` in `dir`, not looked at.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with what was found, what was expected and a hint.
+    pub fn read_json(dir: &Path) -> Result<Vec<u8>, ConfigError> {
         match fs::metadata(dir) {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Err(ConfigError::NotAFolder { path: dir.to_owned() }),
@@ -228,8 +236,7 @@ impl ModelConfig {
         if metadata.len() > MAX_FILE_BYTES {
             return Err(ConfigError::TooLarge { found: metadata.len(), limit: MAX_FILE_BYTES });
         }
-        let bytes = fs::read(&path).map_err(|source| ConfigError::Unreadable { path, source })?;
-        Self::from_json(&bytes)
+        fs::read(&path).map_err(|source| ConfigError::Unreadable { path, source })
     }
 
     /// Checks the content of a `config.json`.

@@ -16,6 +16,7 @@ use super::{
     backend::{Backend, cpu::CpuBackend, reference::ReferenceBackend},
     checkpoint::{self, Checkpoint, CheckpointError},
     config::{ConfigError, ModelConfig},
+    fingerprint::Fingerprint,
     generation_config::{self, GenerationConfigError},
     kv::BLOCK_SIZE,
     memory,
@@ -67,6 +68,8 @@ pub struct Loaded {
     pub prompts: PromptBuilder,
     /// What is said of it.
     pub info: ModelInfo,
+    /// Which checkpoint it is.
+    pub fingerprint: Fingerprint,
     /// The id that ends an answer.
     pub eos_token_id: u32,
 }
@@ -132,11 +135,15 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// [`LoadError`], with what was found, what was expected and a hint.
 pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let began = Instant::now();
-    let config = ModelConfig::read(&options.model_path)?;
+    let config_json = ModelConfig::read_json(&options.model_path)?;
+    let config = ModelConfig::from_json(&config_json)?;
     let defaults = generation_config::read(&options.model_path, &config)?;
-    let tokenizer = Arc::new(ChatTokenizer::open(&options.tokenizer_path)?);
+    let tokenizer_json = ChatTokenizer::read_json(&options.tokenizer_path)?;
+    let tokenizer = Arc::new(ChatTokenizer::from_json(&tokenizer_json)?);
     check_vocabulary(&tokenizer, &config)?;
     let checkpoint = Checkpoint::open(&options.model_path, &config)?;
+    let fingerprint = Fingerprint::of(&config_json, &tokenizer_json, checkpoint.files());
+    drop(tokenizer_json);
     if !checkpoint.unused().is_empty() {
         tracing::warn!(tensors = ?checkpoint.unused(), "the checkpoint has tensors that this architecture does not use");
     }
@@ -168,7 +175,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         defaults,
         load_seconds: began.elapsed().as_secs_f32(),
     };
-    Ok(Loaded { backend, tokenizer, prompts, info, eos_token_id: config.eos_token_id })
+    Ok(Loaded { backend, tokenizer, prompts, info, fingerprint, eos_token_id: config.eos_token_id })
 }
 
 /// The two backends that run on this machine's cores.
@@ -277,6 +284,34 @@ mod tests {
         let prompt = loaded.prompts.build(&talk, 32).unwrap();
         assert_eq!(prompt.dropped_rounds, 1);
         assert!(prompt.ids.len() <= 32, "{}", prompt.ids.len());
+    }
+
+    #[test]
+    fn the_fingerprint_is_the_checkpoints_wherever_it_lies_and_changes_with_any_of_its_files() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/xverse-mini");
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"] {
+            std::fs::copy(shipped.join(name), copy.path().join(name)).unwrap();
+        }
+        let fingerprint = |folder: &Path| {
+            let config_json = ModelConfig::read_json(folder).unwrap();
+            let config = ModelConfig::from_json(&config_json).unwrap();
+            let checkpoint = Checkpoint::open(folder, &config).unwrap();
+            Fingerprint::of(&config_json, &ChatTokenizer::read_json(folder).unwrap(), checkpoint.files())
+        };
+        let original = fingerprint(&shipped);
+        assert_eq!(fingerprint(copy.path()), original);
+        for name in ["config.json", "tokenizer.json"] {
+            let path = copy.path().join(name);
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, format!("{text}\n")).unwrap();
+            assert_ne!(fingerprint(copy.path()), original, "{name}");
+            std::fs::write(&path, text).unwrap();
+        }
+        std::fs::rename(copy.path().join("model.safetensors"), copy.path().join("one.safetensors")).unwrap();
+        let index = copy.path().join("model.safetensors.index.json");
+        std::fs::write(index, "{\"weight_map\": {\"lm_head.weight\": \"one.safetensors\"}}").unwrap();
+        assert_ne!(fingerprint(copy.path()), original);
     }
 
     #[test]

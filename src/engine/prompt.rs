@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{config::ModelConfig, tokenizer::ChatTokenizer};
+use super::{config::ModelConfig, detokenizer::Detokenizer, tokenizer::ChatTokenizer};
 use crate::chat::{info::PromptFormat, message::Role};
 
 /// One turn of a conversation, oldest first.
@@ -97,6 +97,13 @@ impl PromptBuilder {
     #[must_use]
     pub fn within(self, n_tokens: usize) -> Self {
         Self { max_positions: self.max_positions.min(n_tokens), ..self }
+    }
+
+    /// The text of generated tokens as far as it is certain: a character whose last bytes are still to come is not in it.
+    #[must_use]
+    pub fn certain_text(&self, ids: &[u32]) -> String {
+        let mut detokenizer = Detokenizer::new(self.tokenizer.clone());
+        ids.iter().map(|id| detokenizer.push(*id)).collect()
     }
 
     /// Most tokens of prompt and answer together.

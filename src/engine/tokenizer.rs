@@ -120,6 +120,14 @@ impl ChatTokenizer {
     /// # Errors
     /// [`TokenizerError`], with what was found, what was expected and a hint.
     pub fn open(dir: &Path) -> Result<Self, TokenizerError> {
+        Self::from_json(&Self::read_json(dir)?)
+    }
+
+    /// The content of the tokenizer's file in `dir`, not looked at.
+    ///
+    /// # Errors
+    /// [`TokenizerError`], with what was found, what was expected and a hint.
+    pub fn read_json(dir: &Path) -> Result<Vec<u8>, TokenizerError> {
         for name in ["tokenizer.json.update", "tokenizer.json"] {
             let path = dir.join(name);
             let found = match fs::metadata(&path) {
@@ -132,8 +140,7 @@ impl ChatTokenizer {
             if found > MAX_FILE_BYTES {
                 return Err(TokenizerError::TooLarge { path, found, limit: MAX_FILE_BYTES });
             }
-            let json = fs::read(&path).map_err(|source| TokenizerError::Unreadable { path, source })?;
-            return Self::from_json(&json);
+            return fs::read(&path).map_err(|source| TokenizerError::Unreadable { path, source });
         }
         Err(TokenizerError::Missing { dir: dir.to_owned() })
     }

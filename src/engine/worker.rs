@@ -8,6 +8,7 @@
 //! only tells of progress is left out where a reader is far behind.
 
 mod run;
+mod step_times;
 
 use std::{
     sync::{
@@ -15,7 +16,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc as sync_mpsc,
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -25,7 +26,7 @@ use super::{
     backend::{Backend, SequenceId},
     kv::BLOCK_SIZE,
     request::{EngineEvent, GenerationRequest, SubmitError},
-    stats::EngineStats,
+    stats::{EngineStats, Pulse},
     tokenizer::ChatTokenizer,
 };
 
@@ -43,11 +44,20 @@ pub struct EngineOptions {
     pub min_step_ms: u64,
     /// Overwrite blocks that were given back with NaN, so that reading one shows; for tests.
     pub poison_freed_blocks: bool,
+    /// No step counts as stalled before it has taken this long, however fast steps are.
+    pub stall_floor: Duration,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { max_running: 32, max_waiting: 64, prefill_chunk: 256, min_step_ms: 0, poison_freed_blocks: false }
+        Self {
+            max_running: 32,
+            max_waiting: 64,
+            prefill_chunk: 256,
+            min_step_ms: 0,
+            poison_freed_blocks: false,
+            stall_floor: Duration::from_secs(30),
+        }
     }
 }
 
@@ -106,9 +116,6 @@ pub struct Canceller {
 
 /// Events beside the tokens that a channel has room for.
 const PROGRESS_EVENTS: usize = 64;
-
-/// Seconds without a sign of life after which the thread counts as gone; it gives one every second, and after each step.
-const HEARTBEAT_LIMIT_MS: u64 = 5_000;
 
 impl EngineHandle {
     /// Starts the thread that owns `backend`. `eos_token_id` ends answers.
@@ -178,13 +185,18 @@ impl EngineHandle {
         &self.shared.stats
     }
 
-    /// Whether the thread has shown a sign of life within the last five seconds.
+    /// Whether the thread is there and does its work: in a step that is not stalled, however long, or ticking between steps.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let now = self.shared.started.elapsed().as_millis() as u64;
         !self.shared.closed.load(Ordering::Acquire)
             && !self.shared.over.is_cancelled()
-            && now.saturating_sub(self.shared.stats.heartbeat_ms.get()) < HEARTBEAT_LIMIT_MS
+            && self.shared.stats.pulse(self.shared.now_ms()) == Pulse::Beating
+    }
+
+    /// Whether the present step has taken so much longer than such steps do that it may never end.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.shared.stats.pulse(self.shared.now_ms()) == Pulse::Stalled
     }
 
     /// Waits until the thread is over and says why; where nobody told it to end, nothing can be asked for any more.
@@ -259,6 +271,11 @@ impl Shared {
                 self.stats.rejected.add(1);
                 SubmitError::QueueFull { waiting: n.saturating_sub(max_running), limit: max_waiting }
             })
+    }
+
+    /// Since the engine's start.
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
     }
 
     fn leave(&self) {

@@ -59,6 +59,9 @@ pub struct ServeArgs {
     /// Names that the Host header may carry besides IP addresses, localhost and --host; separated by commas
     #[arg(long = "allowed_hosts", value_delimiter = ',')]
     pub allowed_hosts: Option<Vec<String>>,
+    /// Folder where conversations are kept [default: the platform's data folder]
+    #[arg(long = "data_dir")]
+    pub data_dir: Option<PathBuf>,
     /// Settings and limits [default: Leptos.toml]
     #[arg(long)]
     pub config: Option<PathBuf>,

@@ -10,14 +10,14 @@ pub mod model;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use leptos::config::LeptosOptions;
 
 use self::file::FileConfig;
-use super::{cli::ServeArgs, failure::Failure};
+use super::{cli::ServeArgs, failure::Failure, rates::Rate};
 use crate::engine::{load::LoadOptions, room::KvSize, worker::EngineOptions};
 
 /// Everything that a server is started with.
@@ -39,6 +39,8 @@ pub struct Config {
     pub engine: EngineOptions,
     /// What to load.
     pub load: LoadOptions,
+    /// Where conversations are kept.
+    pub data_dir: PathBuf,
     /// Whether the mini model stands in for an absent model.
     pub is_stand_in: bool,
 }
@@ -48,8 +50,14 @@ pub struct Config {
 pub struct Limits {
     /// Most tokens that one answer may ask for.
     pub max_new_tokens: u32,
-    /// Conversations kept.
-    pub max_conversations: usize,
+    /// Conversations that an owner may have.
+    pub conversations_per_owner: usize,
+    /// Answers that an owner may have written at once, waiting ones counted.
+    pub answers_per_owner: usize,
+    /// How often an owner may ask for an answer.
+    pub answers: Rate,
+    /// How often an owner may ask for anything.
+    pub requests: Rate,
     /// Most bytes of a request's body.
     pub body_bytes: usize,
     /// How long a body's arrival may take.
@@ -62,7 +70,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_new_tokens: 2048,
-            max_conversations: 1000,
+            conversations_per_owner: 1000,
+            answers_per_owner: 2,
+            answers: Rate { per_minute: 30, burst: 10 },
+            requests: Rate { per_minute: 600, burst: 200 },
             body_bytes: 256 * 1024,
             body_time: Duration::from_secs(15),
             drain: Duration::from_secs(8),
@@ -93,11 +104,32 @@ impl Config {
             leptos,
             limits: Limits {
                 max_new_tokens: at_least_one("max_new_tokens", file.limits.max_new_tokens, limits.max_new_tokens)?,
-                max_conversations: at_least_one(
-                    "max_conversations",
-                    file.limits.max_conversations,
-                    limits.max_conversations,
+                conversations_per_owner: at_least_one(
+                    "conversations_per_owner",
+                    file.limits.conversations_per_owner,
+                    limits.conversations_per_owner,
                 )?,
+                answers_per_owner: at_least_one(
+                    "answers_per_owner",
+                    file.limits.answers_per_owner,
+                    limits.answers_per_owner,
+                )?,
+                answers: Rate {
+                    per_minute: at_least_one(
+                        "answers_per_minute",
+                        file.limits.answers_per_minute,
+                        limits.answers.per_minute,
+                    )?,
+                    burst: at_least_one("answers_burst", file.limits.answers_burst, limits.answers.burst)?,
+                },
+                requests: Rate {
+                    per_minute: at_least_one(
+                        "requests_per_minute",
+                        file.limits.requests_per_minute,
+                        limits.requests.per_minute,
+                    )?,
+                    burst: at_least_one("requests_burst", file.limits.requests_burst, limits.requests.burst)?,
+                },
                 body_bytes: at_least_one("body_bytes", file.limits.body_bytes, limits.body_bytes)?,
                 body_time: file.limits.body_s.map_or(limits.body_time, Duration::from_secs),
                 drain: file.server.drain_s.map_or(limits.drain, Duration::from_secs),
@@ -107,7 +139,7 @@ impl Config {
                 max_waiting: args.max_waiting.or(file.limits.max_waiting).unwrap_or(64) as usize,
                 prefill_chunk: at_least_one("prefill_chunk", file.engine.prefill_chunk, 256)?,
                 min_step_ms: file.engine.min_step_ms.unwrap_or(0),
-                poison_freed_blocks: false,
+                ..EngineOptions::default()
             },
             load: LoadOptions {
                 model_path: model.model_path,
@@ -118,9 +150,25 @@ impl Config {
                 threads: file.engine.threads.map(|threads| at_least_one("threads", Some(threads), 1)).transpose()?,
                 is_mini: model.is_mini,
             },
+            data_dir: data_dir(args.data_dir, file.storage.data_dir, folder)?,
             is_stand_in: model.is_stand_in,
         })
     }
+}
+
+/// The folder that a flag names, or the settings (from where they lie), or the platform's.
+fn data_dir(flag: Option<PathBuf>, file: Option<PathBuf>, folder: &Path) -> Result<PathBuf, Failure> {
+    use etcetera::BaseStrategy;
+
+    if let Some(path) = flag.or_else(|| file.map(|path| folder.join(path))) {
+        return Ok(path);
+    }
+    etcetera::choose_base_strategy().map(|platform| platform.data_dir().join("xverse-chat")).map_err(|error| {
+        Failure::Refused(format!(
+            "there is no folder for conversations: {error}; expected a home folder\n\
+             hint: name one with --data_dir"
+        ))
+    })
 }
 
 /// Refuses any address that others than this machine reach.

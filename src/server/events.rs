@@ -6,6 +6,7 @@
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Path, RawQuery, State},
     http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header},
@@ -17,7 +18,7 @@ use axum::{
 use futures::Stream;
 use tokio::sync::watch;
 
-use super::{generations::Generation, refusal::refusal, state::Server};
+use super::{generations::Generation, refusal::refusal, session::Visitor, state::Server};
 use crate::chat::{
     error::{ChatError, ErrorCode},
     event::Event,
@@ -33,19 +34,26 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Answers `GET /generations/{id}/events?after={seq}`.
 pub async fn events(
     State(server): State<Arc<Server>>,
+    Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response<Body> {
-    match open(&server, &id, query.as_deref(), &headers) {
+    match open(&server, visitor, &id, query.as_deref(), &headers) {
         Ok(response) => response,
         Err(error) => refusal(&error),
     }
 }
 
-fn open(server: &Arc<Server>, id: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Response<Body>, ChatError> {
+fn open(
+    server: &Arc<Server>,
+    visitor: Visitor,
+    id: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, ChatError> {
     let id: GenerationId = id.parse().map_err(|_| ChatError::not_found("generation"))?;
-    let generation = server.generations.get(id).ok_or_else(|| ChatError::not_found("generation"))?;
+    let generation = server.generations.get(visitor.owner, id).ok_or_else(|| ChatError::not_found("generation"))?;
     let cursor = cursor(query, headers)?;
     let seen = generation.after(cursor).map_err(|error| ChatError::new(ErrorCode::Malformed, error.to_string()))?;
     if seen.is_over && seen.events.is_empty() {

@@ -7,29 +7,42 @@
 pub mod run;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::watch;
 
-use super::conversations::AnswerPlace;
 use crate::{
     chat::{
         event::{Event, EventKind},
-        ids::GenerationId,
+        ids::{ConversationId, GenerationId, MessageId},
         markup::Block,
     },
     engine::worker::Canceller,
+    storage::record::Owner,
 };
+
+/// Generations that are over and whose events can still be read, for whoever lost the connection just before the end.
+const KEPT_AFTER_END: usize = 256;
+
+/// Whose answer it is and where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerPlace {
+    /// Whose.
+    pub owner: Owner,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The answer.
+    pub answer: MessageId,
+}
 
 /// One answer's events and the way to stop it.
 #[derive(Debug)]
 pub struct Generation {
     /// Its name.
     pub id: GenerationId,
-    /// Which answer it writes.
-    pub place: AnswerPlace,
+    place: Mutex<AnswerPlace>,
     log: Mutex<Log>,
     newest: watch::Sender<u64>,
     engine: Canceller,
@@ -52,6 +65,17 @@ pub struct After {
     pub is_over: bool,
 }
 
+/// The text of an answer at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SoFar {
+    /// Blocks that are final.
+    pub blocks: Vec<Block>,
+    /// What stands after them.
+    pub tail: Vec<Block>,
+    /// The last event of text, 0 where there is none yet: what comes after it is not in here.
+    pub seq: u64,
+}
+
 /// A cursor lies beyond the newest event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the event cursor is {cursor}, expected at most {newest}, the newest event's number")]
@@ -66,8 +90,21 @@ impl Generation {
     /// A generation without events.
     #[must_use]
     pub fn new(id: GenerationId, place: AnswerPlace, engine: Canceller) -> Self {
-        let log = Mutex::new(Log::default());
+        let (place, log) = (Mutex::new(place), Mutex::new(Log::default()));
         Self { id, place, log, newest: watch::Sender::new(0), engine }
+    }
+
+    /// Which answer it writes, and whose that is now.
+    #[must_use]
+    pub fn place(&self) -> AnswerPlace {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give(&self, from: Owner, to: Owner) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.owner == from {
+            place.owner = to;
+        }
     }
 
     /// Tells the engine to end it; doing so twice, or after the end, does nothing.
@@ -123,17 +160,19 @@ impl Generation {
         self.lock().is_over()
     }
 
-    /// All final blocks so far.
+    /// The text so far, as blocks.
     #[must_use]
-    pub fn blocks(&self) -> Vec<Block> {
-        let log = self.lock();
-        let blocks = log.events.iter().filter_map(|event| match &event.kind {
-            EventKind::Block { block, .. } => Some(block.clone()),
-            EventKind::Queued { .. } | EventKind::Reading { .. } | EventKind::Tail { .. } | EventKind::End { .. } => {
-                None
+    pub fn so_far(&self) -> SoFar {
+        let mut so_far = SoFar::default();
+        for event in &self.lock().events {
+            match &event.kind {
+                EventKind::Block { block, .. } => so_far.blocks.push(block.clone()),
+                EventKind::Tail { blocks } => so_far.tail.clone_from(blocks),
+                EventKind::Queued { .. } | EventKind::Reading { .. } | EventKind::End { .. } => continue,
             }
-        });
-        blocks.collect()
+            so_far.seq = event.seq;
+        }
+        so_far
     }
 
     /// All events of one write come to readers together.
@@ -193,54 +232,66 @@ fn is_tail(kind: &EventKind) -> bool {
     matches!(kind, EventKind::Tail { .. })
 }
 
-/// All generations whose conversations are kept.
+/// Generations that run, and those that ended lately.
 #[derive(Debug, Default)]
 pub struct Generations {
-    by_id: Mutex<HashMap<GenerationId, Arc<Generation>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_id: HashMap<GenerationId, Arc<Generation>>,
+    ended: VecDeque<GenerationId>,
 }
 
 impl Generations {
     /// Takes one in.
     pub fn insert(&self, generation: Arc<Generation>) {
-        self.lock().insert(generation.id, generation);
+        self.lock().by_id.insert(generation.id, generation);
     }
 
-    /// Finds one.
+    /// Finds one of this owner's.
     #[must_use]
-    pub fn get(&self, id: GenerationId) -> Option<Arc<Generation>> {
-        self.lock().get(&id).cloned()
+    pub fn get(&self, owner: Owner, id: GenerationId) -> Option<Arc<Generation>> {
+        self.lock().by_id.get(&id).filter(|generation| generation.place().owner == owner).cloned()
     }
 
-    /// Forgets those of these answers.
-    pub fn forget(&self, places: &[AnswerPlace]) {
-        if !places.is_empty() {
-            self.lock().retain(|_, generation| !places.contains(&generation.place));
+    /// Notes that one is over: it can be found for a while.
+    pub fn ended(&self, id: GenerationId) {
+        let mut known = self.lock();
+        known.ended.push_back(id);
+        if known.ended.len() > KEPT_AFTER_END
+            && let Some(oldest) = known.ended.pop_front()
+        {
+            known.by_id.remove(&oldest);
         }
     }
 
-    /// How many are not over.
-    #[must_use]
-    pub fn n_running(&self) -> usize {
-        self.lock().values().filter(|generation| !generation.is_over()).count()
+    /// Forgets one that never began.
+    pub fn forget(&self, id: GenerationId) {
+        self.lock().by_id.remove(&id);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<GenerationId, Arc<Generation>>> {
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Gives all that one owner has to another.
+    pub fn give(&self, from: Owner, to: Owner) {
+        for generation in self.lock().by_id.values() {
+            generation.give(from, to);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::{
-        event::EndReason,
-        ids::{ConversationId, MessageId},
-        markup::Inline,
-        message::AnswerStats,
-    };
+    use crate::chat::{event::EndReason, markup::Inline, message::AnswerStats};
 
     fn generation() -> Generation {
-        let place = AnswerPlace { conversation: ConversationId::random(), answer: MessageId::random() };
+        let place =
+            AnswerPlace { owner: Owner(1), conversation: ConversationId::random(), answer: MessageId::random() };
         Generation::new(GenerationId::random(), place, Canceller::of_nothing())
     }
 
@@ -249,7 +300,12 @@ mod tests {
     }
 
     fn end() -> EventKind {
-        EventKind::End { reason: EndReason::EndOfText, stats: AnswerStats::default(), text: String::new() }
+        EventKind::End {
+            reason: EndReason::EndOfText,
+            stats: AnswerStats::default(),
+            text: String::new(),
+            is_saved: true,
+        }
     }
 
     fn numbers(generation: &Generation, cursor: u64) -> Vec<u64> {
@@ -267,7 +323,7 @@ mod tests {
         assert_eq!(numbers(&generation, 0), [2, 5, 6]);
         generation.end(vec![paragraph("c")], end());
         assert_eq!(numbers(&generation, 0), [2, 5, 7, 8, 9]);
-        assert_eq!(generation.blocks(), [paragraph("ab"), paragraph("c")]);
+        assert_eq!(generation.so_far().blocks, [paragraph("ab"), paragraph("c")]);
     }
 
     #[test]
@@ -317,12 +373,49 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_conversations_generations_go_with_it() {
+    fn what_is_there_so_far_and_the_events_after_it_are_all_of_it() {
+        let generation = generation();
+        generation.progress(EventKind::Reading { done: 1, total: 2 });
+        assert_eq!(generation.so_far(), SoFar::default(), "progress is told by its event");
+        generation.grow(vec![paragraph("a")], vec![paragraph("b")]);
+        let so_far = generation.so_far();
+        assert_eq!(
+            (so_far.blocks.as_slice(), so_far.tail.as_slice()),
+            ([paragraph("a")].as_slice(), [paragraph("b")].as_slice())
+        );
+        assert!(numbers(&generation, so_far.seq).is_empty());
+        generation.end(vec![paragraph("b")], end());
+        let so_far = generation.so_far();
+        assert_eq!(so_far.blocks, [paragraph("a"), paragraph("b")]);
+        let after = generation.after(so_far.seq).unwrap();
+        assert!(
+            matches!(after.events.as_slice(), [Event { kind: EventKind::End { .. }, .. }]),
+            "the end is still to come"
+        );
+    }
+
+    #[test]
+    fn nobody_but_the_owner_finds_a_generation() {
         let generations = Generations::default();
-        let [kept, forgotten] = [generation(), generation()].map(Arc::new);
-        generations.insert(kept.clone());
-        generations.insert(forgotten.clone());
-        generations.forget(&[forgotten.place]);
-        assert!(generations.get(kept.id).is_some() && generations.get(forgotten.id).is_none());
+        let generation = Arc::new(generation());
+        generations.insert(generation.clone());
+        assert!(generations.get(Owner(1), generation.id).is_some());
+        assert!(generations.get(Owner(2), generation.id).is_none());
+        generations.give(Owner(1), Owner(2));
+        assert!(generations.get(Owner(1), generation.id).is_none());
+        assert!(generations.get(Owner(2), generation.id).is_some());
+    }
+
+    #[test]
+    fn those_that_ended_long_ago_are_forgotten() {
+        let generations = Generations::default();
+        let first = Arc::new(generation());
+        generations.insert(first.clone());
+        generations.ended(first.id);
+        assert!(generations.get(Owner(1), first.id).is_some());
+        for _ in 0..KEPT_AFTER_END {
+            generations.ended(GenerationId::random());
+        }
+        assert!(generations.get(Owner(1), first.id).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! `/healthz`: the process answers. `/readyz`: the model is loaded, its thread shows signs of life, and the server is not
+//! `/healthz`: the process answers. `/readyz`: the model is loaded, its thread is there and not stuck, and the server is not
 //! on its way down.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub async fn healthz() -> &'static str {
 pub async fn readyz(State(server): State<Arc<Server>>) -> Response<Body> {
     match server.ready() {
         Ok(ready) if ready.engine.is_alive() => "ready\n".into_response(),
-        // Not an end: the thread may be in the middle of a long step.
+        // Between steps, where nothing should take long.
         Ok(_) => refusal(&ChatError::new(ErrorCode::ModelLoading, "the engine does not answer").retry_after(5)),
         Err(error) => refusal(&error),
     }

@@ -82,7 +82,7 @@ fn text(server: &Server) -> Result<String, fmt::Error> {
     registry.register("generations", "Answers that are over, by reason", own.generations.clone());
     registry.register("first_token_seconds", "From a command to its first token", own.first_token.clone());
     registry.register("event_streams", "Event streams that are open", own.event_streams.clone());
-    registry.register("conversations", "Conversations kept", gauge(server.conversations().len() as u64));
+    registry.register("conversations", "Conversations in memory", gauge(server.library.in_memory() as u64));
     let loaded = server.loaded();
     let is_ready = loaded.as_ref().is_some_and(|ready| ready.engine.is_alive());
     registry.register("ready", "1 where the engine takes requests", gauge(u64::from(is_ready)));

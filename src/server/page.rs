@@ -1,45 +1,64 @@
 //! A page request: what its address asks for, and the document around it.
 //!
-//! Everything is loaded before drawing begins, so a page is never half there. Knows nothing of how it looks.
+//! Everything is loaded before drawing begins, so a page is never half there and its status is known before its first
+//! byte. Knows nothing of how it looks.
 
-use axum::http::request::Parts;
-use leptos::{
-    IntoView,
-    config::LeptosOptions,
-    prelude::{provide_context, use_context},
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Request, State},
+    http::Response,
 };
+use leptos::{IntoView, config::LeptosOptions, prelude::provide_context};
+use leptos_axum::render_app_async_with_context;
 
-use super::{security, service};
+use super::{refusal::refusal, security, service, session::Visitor, state::Server};
 use crate::{
     app::{address::Address, page::Loaded, shell::shell},
-    chat::{
-        error::{ChatError, ErrorCode},
-        ids::ConversationId,
-    },
+    chat::error::{ChatError, ErrorCode},
 };
 
-/// The document for the request in the context.
-pub fn page(options: LeptosOptions) -> impl IntoView {
+/// What drawing a page takes.
+#[derive(Debug, Clone)]
+pub struct Pages {
+    /// What is drawn.
+    pub server: Arc<Server>,
+    /// Where the page's files are.
+    pub leptos: LeptosOptions,
+}
+
+/// Answers a request for a page, whatever its address.
+pub async fn page(
+    State(Pages { server, leptos }): State<Pages>,
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+) -> Response<Body> {
+    let loaded = match load(&server, visitor, Address::parse(request.uri().path())).await {
+        Ok(loaded) => loaded,
+        Err(error) => return refusal(&error),
+    };
+    let context = move || {
+        provide_context(server.clone());
+        provide_context(loaded.clone());
+    };
+    render_app_async_with_context(context, move || document(leptos.clone()))(request).await
+}
+
+fn document(options: LeptosOptions) -> impl IntoView {
     security::set_page_policy();
-    let path = use_context::<Parts>().map(|parts| parts.uri.path().to_owned()).unwrap_or_default();
-    match load(Address::parse(&path)) {
-        Ok(loaded) => provide_context(loaded),
-        Err(error) => tracing::error!(%error, "a page could not be loaded"),
-    }
     shell(options)
 }
 
-fn load(address: Address) -> Result<Loaded, ChatError> {
-    match address {
-        Address::Start => Ok(Loaded { page: service::page(None)?, is_missing: false }),
-        Address::Conversation(id) => load_conversation(id),
-        Address::Unknown => Ok(Loaded { page: service::page(None)?, is_missing: true }),
-    }
-}
-
-fn load_conversation(id: ConversationId) -> Result<Loaded, ChatError> {
-    match service::page(Some(id)) {
-        Err(error) if error.code == ErrorCode::NotFound => load(Address::Unknown),
-        page => Ok(Loaded { page: page?, is_missing: false }),
-    }
+async fn load(server: &Arc<Server>, visitor: Visitor, address: Address) -> Result<Loaded, ChatError> {
+    let conversation = match address {
+        Address::Conversation(id) => Some(id),
+        Address::Start | Address::Unknown => None,
+    };
+    let is_missing = match service::page_of(server, visitor, conversation).await {
+        Err(error) if error.code == ErrorCode::NotFound => true,
+        page => return Ok(Loaded { page: page?, is_missing: address == Address::Unknown }),
+    };
+    Ok(Loaded { page: service::page_of(server, visitor, None).await?, is_missing })
 }

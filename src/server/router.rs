@@ -16,13 +16,11 @@ use axum::{
     routing::{MethodFilter, get, on},
 };
 use leptos::{config::LeptosOptions, prelude::provide_context, server_fn::axum::server_fn_paths};
-use leptos_axum::{
-    file_and_error_handler_with_context, handle_server_fns_with_context, render_app_async_with_context,
-    site_pkg_dir_service, site_pkg_dir_service_route_path,
-};
+use leptos_axum::{handle_server_fns_with_context, site_pkg_dir_service, site_pkg_dir_service_route_path};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{CompressionLayer, CompressionLevel},
+    services::ServeDir,
     timeout::TimeoutLayer,
 };
 
@@ -31,9 +29,10 @@ use super::{
     health::{healthz, readyz},
     log,
     metrics::metrics,
-    page::page,
+    page::{Pages, page},
     refusal::{refusal, with_status_of_error},
     security::{self, AllowedHosts},
+    session,
     state::Server,
 };
 use crate::chat::error::{ChatError, ErrorCode};
@@ -50,24 +49,23 @@ pub fn router(server: Arc<Server>, leptos: LeptosOptions, allowed_hosts: &[Strin
         let server = server.clone();
         move || provide_context(server.clone())
     };
-    let draw = {
-        let leptos = leptos.clone();
-        move || page(leptos.clone())
-    };
-    let draw = render_app_async_with_context(provide_server.clone(), draw);
-    let pages = commands(provide_server.clone())
-        .route("/", get(draw.clone()))
-        .route("/c/{conversation}", get(draw))
+    let identify = || middleware::from_fn_with_state(server.clone(), session::identify);
+    let draw = get(page).layer(identify()).with_state::<()>(Pages { server: server.clone(), leptos: leptos.clone() });
+    let files = ServeDir::new(&*leptos.site_root).append_index_html_on_directories(false);
+    let pages = commands(provide_server)
+        .layer(identify())
+        .route_service("/", draw.clone())
+        .route_service("/c/{conversation}", draw.clone())
         // As compressed when built, where that is there, and not at all where the browser has it.
         .route_service(&site_pkg_dir_service_route_path(&leptos), site_pkg_dir_service(&leptos))
-        .fallback(file_and_error_handler_with_context::<LeptosOptions, _>(provide_server, page))
+        .fallback_service(files.fallback(draw))
         .with_state(leptos)
         .layer(middleware::map_response(with_status_of_error))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(is_page_or_file))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PAGE_TIME));
     // Each layer stands outside of those above it.
     Router::new()
-        .route("/generations/{id}/events", get(events))
+        .route("/generations/{id}/events", get(events).layer(identify()))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))

@@ -5,8 +5,10 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -16,17 +18,34 @@ use super::{
     bench::bench,
     check::check,
     cli::{Cli, Command, ServeArgs},
+    clock,
     config::{Config, environment},
     failure::Failure,
     log, report,
     router::router,
     shutdown::{Signals, until_told},
     state::{Ready, Server},
+    watchdog,
 };
-use crate::engine::{
-    load::{DeviceChoice, LoadError, LoadOptions, Loaded, load},
-    worker::{EngineHandle, EngineOptions},
+use crate::{
+    engine::{
+        load::{DeviceChoice, LoadError, LoadOptions, Loaded, load},
+        worker::{EngineHandle, EngineOptions},
+    },
+    storage::database::{Found, Storage},
 };
+
+/// Pause between two attempts to save what could not be saved.
+const SAVING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Pause between two removals of what was deleted.
+const PURGE_INTERVAL: Duration = Duration::from_mins(10);
+
+/// How long a deleted conversation can be restored.
+const DELETED_AGE: Duration = Duration::from_hours(1);
+
+/// How long a command is known as carried out.
+const COMMAND_AGE: Duration = Duration::from_hours(24);
 
 /// Does what was asked for; comes back when it is done.
 ///
@@ -58,6 +77,7 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
     let signals =
         Signals::listen().map_err(|error| Failure::Device(format!("signals cannot be listened to: {error}")))?;
     let listener = listen(SocketAddr::new(config.host, config.port))?;
+    let storage = open_storage(&config.data_dir)?;
     let address = listener.local_addr().map_err(|error| Failure::Address(format!("the port is unknown: {error}")))?;
     println!("listening on http://{address}");
     if config.is_stand_in {
@@ -66,12 +86,15 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
              dialogues and nothing else"
         );
     }
-    let server = Server::new(config.title, config.limits);
+    let server = Server::new(config.title, config.limits, storage);
+    let housekeeping = tokio::spawn(keep_house(server.clone()));
     let app = router(server.clone(), config.leptos, &config.allowed_hosts);
     let closed = CancellationToken::new();
     let serving = axum::serve(listener, app).with_graceful_shutdown(closed.clone().cancelled_owned());
     let serving = tokio::spawn(serving.into_future());
     let ended = load_and_serve(&server, signals, config.load, config.engine, &closed).await;
+    housekeeping.abort();
+    server.library.storage().settled().await;
     if closed.is_cancelled() {
         // Connections that only stay open are closed at once; those that do not close are not waited for.
         let _ = tokio::time::timeout(std::time::Duration::from_millis(500), serving).await;
@@ -127,10 +150,53 @@ fn take_in(
         .map_err(|error| refused(error.to_string()))?;
     let engine = EngineHandle::spawn(loaded.backend, loaded.tokenizer, loaded.eos_token_id, options);
     let report = report::loaded(&loaded.info, asked);
-    server.set_ready(Ready { engine: engine.clone(), prompts: loaded.prompts, model: loaded.info });
+    server.set_ready(Ready {
+        engine: engine.clone(),
+        prompts: loaded.prompts,
+        model: loaded.info,
+        fingerprint: loaded.fingerprint,
+    });
+    tokio::spawn(watchdog::watch(server.clone(), engine.clone()));
     // Who reads it may ask at once.
     print!("{report}");
     Ok(engine)
+}
+
+fn open_storage(folder: &Path) -> Result<Storage, Failure> {
+    let (storage, found) = Storage::open(folder).map_err(|error| Failure::Refused(error.to_string()))?;
+    match found {
+        Found::Kept(path) => tracing::info!(path = %path.display(), "conversations are kept"),
+        Found::MovedAside(path) => {
+            eprintln!(
+                "the database of conversations is corrupt; it was moved to {}, and a new one begun",
+                path.display()
+            );
+        }
+        Found::Nothing(why) => eprintln!(
+            "conversations are not saved: {why}; expected a folder that can be written to\n\
+             hint: choose another folder with --data_dir"
+        ),
+    }
+    Ok(storage)
+}
+
+/// What is done now and then: saves what could not be saved, and removes for good what was deleted.
+async fn keep_house(server: Arc<Server>) {
+    let mut saving = tokio::time::interval(SAVING_INTERVAL);
+    let mut purging = tokio::time::interval(PURGE_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = saving.tick() => server.library.save_the_unsaved().await,
+            _ = purging.tick() => {
+                let now = clock::now_ms();
+                let before = |age: Duration| now.saturating_sub(age.as_millis() as u64);
+                let purged = server.library.storage().purge(now, before(DELETED_AGE), before(COMMAND_AGE)).await;
+                if let Err(error) = purged {
+                    tracing::warn!(%error, "deleted conversations could not be removed");
+                }
+            }
+        }
+    }
 }
 
 fn listen(address: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {

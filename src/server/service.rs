@@ -1,56 +1,73 @@
 //! The commands, carried out.
 //!
-//! Order of a send: check, make the prompt, be admitted by the engine, and only then record; so a refusal leaves nothing
-//! behind. Knows nothing of HTTP.
+//! Order of a send: check, make the prompt, be admitted by the engine, record, and only then answer; so a refusal leaves
+//! nothing behind, and what was answered is kept. Knows nothing of HTTP.
 
+pub mod chats;
+pub mod links;
 pub mod once;
+
+mod ask;
+mod view;
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use leptos::prelude::use_context;
 
-use self::once::Made;
+use self::ask::{Admitted, Ask, admit, admit_again, check_role};
 use super::{
-    conversations::{AnswerPlace, AnswerRecord, Record},
+    clock,
     generations::{
-        Generation,
+        AnswerPlace, Generation,
         run::{Begin, run},
     },
-    state::{Ready, Server},
+    library::Saying,
+    rates::Slot,
+    session::{self, Visitor},
+    state::Server,
 };
 use crate::{
     chat::{
-        command::{RegenerateCommand, SendCommand, Started},
+        command::{ContinueCommand, RegenerateCommand, SendCommand, Started},
         error::{ChatError, ErrorCode},
-        ids::{ConversationId, GenerationId, MessageId},
+        event::EndReason,
+        ids::{ConversationId, GenerationId, MessageId, RequestId},
         info::PageData,
-        limits::MAX_MESSAGE_BYTES,
-        message::{AnswerState, AnswerStats, MessageText, Role},
-        settings::{MAX_SEED, Sampling, Settings},
+        list::{ListQuery, made_title},
+        message::{MessageText, Role},
     },
-    engine::{
-        prompt::{Prompt, PromptError, Turn},
-        request::{CacheScope, GenerationRequest, LogprobsRequest, SubmitError},
-        tokenizer::TokenizerError,
-        worker,
-    },
+    engine::prompt::Turn,
+    render::Growing,
+    storage::record::{Answer, Command, Made, Message, Owner},
 };
-
-/// Seconds after which a full queue is worth another try.
-const QUEUE_RETRY_S: u32 = 5;
 
 /// See [`crate::api::page`].
 ///
 /// # Errors
 /// As there.
-pub fn page(conversation: Option<ConversationId>) -> Result<PageData, ChatError> {
-    let server = server()?;
-    let view =
-        conversation.map(|id| server.conversations().view(id).ok_or_else(|| ChatError::not_found("conversation")));
-    Ok(PageData { title: server.title.clone(), engine: server.engine_status(), conversation: view.transpose()? })
+pub async fn page(conversation: Option<ConversationId>) -> Result<PageData, ChatError> {
+    let (server, visitor) = here()?;
+    page_of(&server, visitor, conversation).await
+}
+
+/// What the page of this visitor needs to be drawn.
+///
+/// # Errors
+/// [`ErrorCode::NotFound`] where the visitor has no such conversation.
+pub async fn page_of(
+    server: &Arc<Server>,
+    visitor: Visitor,
+    conversation: Option<ConversationId>,
+) -> Result<PageData, ChatError> {
+    let conversation = match conversation {
+        Some(id) => Some(view::conversation(server, visitor.owner, id).await?),
+        None => None,
+    };
+    let chats = server.library.list(visitor.owner, ListQuery::default()).await?;
+    Ok(PageData { title: server.title.clone(), engine: server.engine_status(), chats, conversation })
 }
 
 /// See [`crate::api::send_message`].
@@ -58,10 +75,8 @@ pub fn page(conversation: Option<ConversationId>) -> Result<PageData, ChatError>
 /// # Errors
 /// As there.
 pub async fn send_message(command: SendCommand) -> Result<Started, ChatError> {
-    let server = server()?;
-    let arrived = Instant::now();
-    let made = server.commands.once(command.request, carry_out_send(&server, &command, arrived)).await?;
-    started(&server, made)
+    let (request, arrived) = (command.request, Instant::now());
+    once(request, async move |server, visitor| carry_out_send(&server, visitor, &command, arrived).await).await
 }
 
 /// See [`crate::api::regenerate`].
@@ -69,10 +84,17 @@ pub async fn send_message(command: SendCommand) -> Result<Started, ChatError> {
 /// # Errors
 /// As there.
 pub async fn regenerate(command: RegenerateCommand) -> Result<Started, ChatError> {
-    let server = server()?;
-    let arrived = Instant::now();
-    let made = server.commands.once(command.request, carry_out_regenerate(&server, &command, arrived)).await?;
-    started(&server, made)
+    let (request, arrived) = (command.request, Instant::now());
+    once(request, async move |server, visitor| carry_out_regenerate(&server, visitor, &command, arrived).await).await
+}
+
+/// See [`crate::api::continue_answer`].
+///
+/// # Errors
+/// As there.
+pub async fn continue_answer(command: ContinueCommand) -> Result<Started, ChatError> {
+    let (request, arrived) = (command.request, Instant::now());
+    once(request, async move |server, visitor| carry_out_continue(&server, visitor, &command, arrived).await).await
 }
 
 /// See [`crate::api::stop`].
@@ -80,245 +102,222 @@ pub async fn regenerate(command: RegenerateCommand) -> Result<Started, ChatError
 /// # Errors
 /// As there.
 pub fn stop(generation: GenerationId) -> Result<(), ChatError> {
-    let generation = server()?.generations.get(generation).ok_or_else(|| ChatError::not_found("generation"))?;
-    generation.stop();
+    let (server, visitor) = here()?;
+    let generation = server.generations.get(visitor.owner, generation);
+    generation.ok_or_else(|| ChatError::not_found("generation"))?.stop();
     Ok(())
 }
 
-fn server() -> Result<Arc<Server>, ChatError> {
-    use_context::<Arc<Server>>().ok_or_else(|| ChatError::new(ErrorCode::Internal, "the server's state is missing"))
+/// The server, and who sent it the command that is being carried out.
+fn here() -> Result<(Arc<Server>, Visitor), ChatError> {
+    let server = use_context::<Arc<Server>>()
+        .ok_or_else(|| ChatError::new(ErrorCode::Internal, "the server's state is missing"))?;
+    let visitor = session::visitor()?;
+    server.requests.take(&visitor.owner, Instant::now()).map_err(too_often)?;
+    Ok((server, visitor))
 }
 
-/// What a command made, as it stands now.
-fn started(server: &Server, made: Made) -> Result<Started, ChatError> {
-    let conversations = server.conversations();
-    let view = |message| conversations.message(made.place.conversation, message);
-    let answer = view(made.place.answer).ok_or_else(|| ChatError::not_found("conversation"))?;
-    Ok(Started { message: made.message.and_then(view), answer })
+/// Carries a command out to its end, also where whoever sent it has gone, and once, however often it is sent.
+async fn once<F>(
+    request: RequestId,
+    work: impl FnOnce(Arc<Server>, Visitor) -> F + Send + 'static,
+) -> Result<Started, ChatError>
+where
+    F: Future<Output = Result<Made, ChatError>> + Send,
+{
+    let (server, visitor) = here()?;
+    let at_work = server.clone();
+    let carried_out = tokio::spawn(async move {
+        let work = async {
+            // Perhaps before the program was started again.
+            if let Some(made) = at_work.library.carried_out(visitor.owner, request).await {
+                return Ok(made);
+            }
+            at_work.asked.take(&visitor.owner, Instant::now()).map_err(too_often)?;
+            work(at_work.clone(), visitor).await
+        };
+        at_work.commands.once((visitor.owner, request), work).await
+    });
+    let made = carried_out.await.map_err(|error| {
+        tracing::error!(%error, "a command broke off");
+        ChatError::new(ErrorCode::Internal, "the command broke off")
+    })??;
+    view::started(&server, visitor.owner, made).await
 }
 
-async fn carry_out_send(server: &Arc<Server>, command: &SendCommand, arrived: Instant) -> Result<Made, ChatError> {
+fn too_often(wait: Duration) -> ChatError {
+    let seconds = wait.as_secs() as u32 + 1;
+    ChatError::new(ErrorCode::TooManyRequests, "asked more often than is allowed").retry_after(seconds)
+}
+
+async fn carry_out_send(
+    server: &Arc<Server>,
+    visitor: Visitor,
+    command: &SendCommand,
+    arrived: Instant,
+) -> Result<Made, ChatError> {
     let text = MessageText::parse(&command.text)?;
     let ready = server.ready()?;
     check_role(&ready, command.role)?;
-    let mut turns = {
-        let conversations = server.conversations();
-        conversations.check_room(command.conversation, 2)?;
-        conversations.turns_before(command.conversation, command.parent)?
-    };
+    let (owner, id) = (visitor.owner, command.conversation);
+    let mut turns = turns_before(server, owner, id, command.parent).await?;
+    let slot = slot(server, owner)?;
     turns.push(Turn { role: command.role, text: text.as_str().to_owned() });
-    let ask = Ask { conversation: command.conversation, system: &command.system, settings: &command.settings };
+    let ask = Ask { conversation: id, system: &command.system, settings: &command.settings };
     let admitted = admit(server, &ready, &ask, turns).await?;
-    let message = Record {
+    let title = made_title(text.as_str());
+    let question = Message {
         id: MessageId::random(),
         parent: command.parent,
         role: command.role,
         text: text.into(),
-        created_ms: now_ms(),
+        created_ms: clock::now_ms(),
         answer: None,
     };
-    let (question, answer) = (message.id, MessageId::random());
-    let place = begin(server, &ask, admitted, arrived, |record| {
-        vec![message, Record { id: answer, parent: Some(question), ..record }]
-    })?;
-    Ok(Made { message: Some(question), place })
+    let answer = answer(&admitted, *ready.fingerprint.as_bytes(), MessageId::random(), question.id);
+    let made = Made { conversation: id, message: Some(question.id), answer: answer.id };
+    let command = Command { request: command.request, made };
+    let saying = Saying { owner, id, title, system: ask.system.to_owned(), messages: vec![question, answer], command };
+    begin(server, saying, admitted, arrived, slot).await?;
+    Ok(made)
+}
+
+/// The branch that a new message would follow, as turns.
+async fn turns_before(
+    server: &Server,
+    owner: Owner,
+    id: ConversationId,
+    parent: Option<MessageId>,
+) -> Result<Vec<Turn>, ChatError> {
+    match (server.library.open(owner, id).await?, parent) {
+        (true, parent) => {
+            let turns = server.library.with(owner, id, |conversation| {
+                conversation.check_room(2)?;
+                parent.map_or_else(|| Ok(Vec::new()), |parent| conversation.turns_before(parent))
+            });
+            turns.await?
+        }
+        (false, None) => {
+            server.library.check_count(owner).await?;
+            Ok(Vec::new())
+        }
+        (false, Some(_)) => Err(ChatError::not_found("message")),
+    }
 }
 
 async fn carry_out_regenerate(
     server: &Arc<Server>,
+    visitor: Visitor,
     command: &RegenerateCommand,
     arrived: Instant,
 ) -> Result<Made, ChatError> {
     let ready = server.ready()?;
-    let (question, turns) = {
-        let conversations = server.conversations();
-        conversations.check_room(command.conversation, 1)?;
-        conversations.turns_of(command.conversation, command.answer)?
-    };
-    let ask = Ask { conversation: command.conversation, system: &command.system, settings: &command.settings };
+    let (owner, id) = (visitor.owner, command.conversation);
+    let found = server.library.with(owner, id, |conversation| {
+        let found = conversation.turns_of(command.answer)?;
+        conversation.check_room(1)?;
+        Ok::<_, ChatError>((found, conversation.head.title.clone()))
+    });
+    let ((question, turns), title) = found.await??;
+    let slot = slot(server, owner)?;
+    let ask = Ask { conversation: id, system: &command.system, settings: &command.settings };
     let admitted = admit(server, &ready, &ask, turns).await?;
-    let place = begin(server, &ask, admitted, arrived, |record| vec![Record { parent: Some(question), ..record }])?;
-    Ok(Made { message: None, place })
+    let answer = answer(&admitted, *ready.fingerprint.as_bytes(), MessageId::random(), question);
+    let made = Made { conversation: id, message: None, answer: answer.id };
+    let command = Command { request: command.request, made };
+    let saying = Saying { owner, id, title, system: ask.system.to_owned(), messages: vec![answer], command };
+    begin(server, saying, admitted, arrived, slot).await?;
+    Ok(made)
 }
 
-/// What both commands ask with.
-struct Ask<'a> {
-    conversation: ConversationId,
-    system: &'a str,
-    settings: &'a Settings,
-}
-
-/// An answer that the engine has taken on and nobody has recorded yet. Dropped, it is cancelled.
-struct Admitted {
-    events: worker::Generation,
-    prompt_ids: Arc<[u32]>,
-    /// What is known of the answer already.
-    stats: AnswerStats,
-    sampling: Sampling,
-    seed: u64,
-}
-
-fn check_role(ready: &Ready, role: Role) -> Result<(), ChatError> {
-    let is_persons = matches!(role, Role::User | Role::Exec);
-    if is_persons && ready.model.prompt_format.supports(role) {
-        return Ok(());
-    }
-    let message = if is_persons {
-        "this model's prompt format has no exec role"
-    } else {
-        "a message can be sent as user or exec only"
-    };
-    Err(ChatError::new(ErrorCode::RoleUnsupported, message))
-}
-
-async fn admit(
+async fn carry_out_continue(
     server: &Arc<Server>,
-    ready: &Arc<Ready>,
-    ask: &Ask<'_>,
-    turns: Vec<Turn>,
-) -> Result<Admitted, ChatError> {
-    let sampling = ask.settings.resolve(&ready.model.defaults, ready.model.longest_answer)?;
-    let seed = ask.settings.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64 & MAX_SEED);
-    let turns = with_system(ready, ask.system, turns)?;
-    let prompt = make_prompt(server, ready, turns, sampling.max_new_tokens).await?;
-    // As in the original, a long `max_new_tokens` still leaves the prompt half the context; the answer gets the rest.
-    let rest = ready.model.context_length.saturating_sub(prompt.ids.len() as u32).max(1);
-    let sampling = Sampling { max_new_tokens: sampling.max_new_tokens.min(rest), ..sampling };
-    let prompt_ids: Arc<[u32]> = prompt.ids.into();
-    let request = GenerationRequest {
-        prompt_ids: prompt_ids.clone(),
-        continued_ids: Arc::default(),
-        sampling,
-        seed,
-        ignore_eos: false,
-        stop: Vec::new(),
-        logprobs: LogprobsRequest::default(),
-        scope: CacheScope::Shared(ask.conversation.as_u128()),
-    };
-    let events = ready.engine.submit(request).map_err(submit_error)?;
-    let stats = AnswerStats {
-        prompt_tokens: prompt_ids.len() as u32,
-        dropped_rounds: prompt.dropped_rounds as u32,
-        dropped_system: prompt.dropped_system,
-        ..AnswerStats::default()
-    };
-    Ok(Admitted { events, prompt_ids, stats, sampling, seed })
-}
-
-fn with_system(ready: &Ready, system: &str, turns: Vec<Turn>) -> Result<Vec<Turn>, ChatError> {
-    if system.trim().is_empty() {
-        return Ok(turns);
-    }
-    if !ready.model.prompt_format.supports(Role::System) {
-        return Err(ChatError::new(ErrorCode::RoleUnsupported, "this model's prompt format has no system prompt"));
-    }
-    if system.len() > MAX_MESSAGE_BYTES {
-        return Err(ChatError::new(
-            ErrorCode::MessageTooLong,
-            format!("the system prompt has {} bytes, at most {MAX_MESSAGE_BYTES} are allowed", system.len()),
-        ));
-    }
-    let system = Turn { role: Role::System, text: system.to_owned() };
-    Ok(std::iter::once(system).chain(turns).collect())
-}
-
-async fn make_prompt(
-    server: &Server,
-    ready: &Arc<Ready>,
-    turns: Vec<Turn>,
-    max_new_tokens: u32,
-) -> Result<Prompt, ChatError> {
-    let room = server.prompts.acquire().await;
-    let ready = ready.clone();
-    let made = tokio::task::spawn_blocking(move || ready.prompts.build(&turns, max_new_tokens as usize)).await;
-    drop(room);
-    match made {
-        Ok(prompt) => prompt.map_err(prompt_error),
-        Err(error) => {
-            tracing::error!(%error, "making a prompt failed");
-            Err(ChatError::new(ErrorCode::Internal, "the message could not be made into a prompt"))
-        }
-    }
-}
-
-fn prompt_error(error: PromptError) -> ChatError {
-    match &error {
-        PromptError::NewestTooLong { .. } => ChatError::new(ErrorCode::PromptTooLong, error.to_string()),
-        PromptError::Role { .. } | PromptError::SystemNotFirst { .. } => {
-            ChatError::new(ErrorCode::RoleUnsupported, error.to_string())
-        }
-        PromptError::NothingToAnswer => ChatError::new(ErrorCode::Conflict, error.to_string()),
-        PromptError::Tokenizer(TokenizerError::ControlText { .. }) => {
-            ChatError::new(ErrorCode::Malformed, error.to_string())
-        }
-        PromptError::Tokenizer(cause) => {
-            tracing::error!(%cause, "tokenising failed");
-            ChatError::new(ErrorCode::Internal, "the message could not be tokenised")
-        }
-    }
-}
-
-fn submit_error(error: SubmitError) -> ChatError {
-    match &error {
-        SubmitError::QueueFull { .. } => {
-            ChatError::new(ErrorCode::QueueFull, error.to_string()).retry_after(QUEUE_RETRY_S)
-        }
-        SubmitError::TooLong { .. } => ChatError::new(ErrorCode::PromptTooLong, error.to_string()),
-        SubmitError::ShuttingDown => ChatError::new(ErrorCode::ShuttingDown, error.to_string()).retry_after(10),
-        SubmitError::EmptyPrompt | SubmitError::UnknownToken { .. } => {
-            tracing::error!(%error, "the engine refused a prompt");
-            ChatError::new(ErrorCode::Internal, "the engine refused the prompt")
-        }
-    }
-}
-
-/// Records what `records` makes of the answer's record, and lets the generation run, unless the server began to go down
-/// meanwhile. Nothing here waits, so a client that goes away in between cannot leave half of it.
-fn begin(
-    server: &Arc<Server>,
-    ask: &Ask<'_>,
-    admitted: Admitted,
+    visitor: Visitor,
+    command: &ContinueCommand,
     arrived: Instant,
-    records: impl FnOnce(Record) -> Vec<Record>,
-) -> Result<AnswerPlace, ChatError> {
-    // Whoever waits for the tasks to end waits for this one from here on.
-    let _task = server.tasks.token();
-    server.ready()?;
-    let id = GenerationId::random();
-    let records = records(Record {
-        id: MessageId::random(),
-        parent: None,
+) -> Result<Made, ChatError> {
+    let ready = server.ready()?;
+    let (owner, id) = (visitor.owner, command.conversation);
+    let found = server.library.with(owner, id, |conversation| {
+        let message = conversation.unfinished(command.answer)?;
+        Ok::<_, ChatError>((message, conversation.head()))
+    });
+    let (message, head) = found.await??;
+    let Some(before) = &message.answer else { return Err(ChatError::not_found("answer")) };
+    if matches!(before.end, Some(EndReason::EndOfText | EndReason::StopString)) {
+        return Err(ChatError::new(ErrorCode::Conflict, "the answer is complete"));
+    }
+    let slot = slot(server, owner)?;
+    let admitted = admit_again(&ready, id, before, command.max_new_tokens)?;
+    let parent = message.parent.ok_or_else(|| ChatError::not_found("answer"))?;
+    let mut answer = answer(&admitted, before.weights, message.id, parent);
+    answer.created_ms = message.created_ms;
+    let made = Made { conversation: id, message: None, answer: answer.id };
+    let command = Command { request: command.request, made };
+    let saying = Saying { owner, id, title: head.title, system: head.system, messages: vec![answer], command };
+    begin(server, saying, admitted, arrived, slot).await?;
+    Ok(made)
+}
+
+fn slot(server: &Server, owner: Owner) -> Result<Slot<Owner>, ChatError> {
+    server.answers.take(owner).ok_or_else(|| {
+        let limit = server.limits.answers_per_owner;
+        let message =
+            format!("{limit} answers are being written, as many as one may have at once; wait for one of them");
+        ChatError::new(ErrorCode::TooManyAnswers, message).retry_after(5)
+    })
+}
+
+/// The record of an answer that is about to be written.
+fn answer(admitted: &Admitted, weights: [u8; 32], id: MessageId, question: MessageId) -> Message {
+    Message {
+        id,
+        parent: Some(question),
         role: Role::Assistant,
-        text: String::new(),
-        created_ms: now_ms(),
-        answer: Some(AnswerRecord {
-            prompt_ids: admitted.prompt_ids,
-            token_ids: Vec::new(),
+        text: admitted.text.clone(),
+        created_ms: clock::now_ms(),
+        answer: Some(Answer {
+            generation: GenerationId::random(),
+            prompt_ids: admitted.prompt_ids.clone(),
+            token_ids: admitted.token_ids.clone(),
             sampling: admitted.sampling,
             seed: admitted.seed,
-            state: AnswerState::Running { generation: id },
+            weights,
             stats: admitted.stats,
-            blocks: Vec::new(),
+            end: None,
         }),
-    });
-    let answer = records.last().map(|record| record.id).expect("invariant: the answer is the last record");
-    let place = AnswerPlace { conversation: ask.conversation, answer };
-    let generation = Arc::new(Generation::new(id, place, admitted.events.canceller()));
-    // First known, then recorded: whoever finds the record must find the generation.
-    server.generations.insert(generation.clone());
-    let forgotten = server.conversations().add(ask.conversation, ask.system, records);
-    match forgotten {
-        Ok(forgotten) => server.generations.forget(&forgotten),
-        Err(error) => {
-            server.generations.forget(&[place]);
-            return Err(error);
-        }
     }
-    let Admitted { events, stats, .. } = admitted;
-    server.tasks.spawn(run(server.clone(), Begin { generation, events, arrived, stats }));
-    Ok(place)
 }
 
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+/// Records what is said, and lets the generation run, unless the server began to go down meanwhile.
+async fn begin(
+    server: &Arc<Server>,
+    saying: Saying,
+    admitted: Admitted,
+    arrived: Instant,
+    slot: Slot<Owner>,
+) -> Result<(), ChatError> {
+    // Whoever waits for the tasks to end waits for this one from here on.
+    let task = server.tasks.token();
+    server.ready()?;
+    let place = AnswerPlace { owner: saying.owner, conversation: saying.id, answer: saying.command.made.answer };
+    let id = saying.messages.last().and_then(|message| message.answer.as_ref()).map(|answer| answer.generation);
+    let id = id.expect("invariant: the answer is the last of what is said");
+    let generation = Arc::new(Generation::new(id, place, admitted.events.canceller()));
+    let mut growing = Growing::default();
+    if !admitted.text.is_empty() {
+        let update = growing.push(&admitted.text);
+        generation.grow(update.finished, update.tail);
+    }
+    // First known, then recorded: whoever finds the record must find the generation.
+    server.generations.insert(generation.clone());
+    let recorded = server.library.say(saying).await;
+    if recorded.is_err() {
+        server.generations.forget(id);
+    }
+    recorded?;
+    let Admitted { events, stats, token_ids, .. } = admitted;
+    server.tasks.spawn(run(server.clone(), Begin { generation, events, arrived, stats, growing, token_ids, slot }));
+    drop(task);
+    Ok(())
 }

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{failure::Failure, state::Server};
-use crate::engine::worker::EngineHandle;
+use crate::{chat::event::EndReason, engine::worker::EngineHandle};
 
 /// What the engine and the tasks get to write their ends, once told to.
 const END_TIME: Duration = Duration::from_secs(1);
@@ -87,7 +87,12 @@ pub async fn drain(server: &Arc<Server>) {
 /// Waits until all answers have their ends, once the engine is over or has been told to be and nothing new is begun.
 async fn end_answers(server: &Arc<Server>) {
     server.tasks.close();
+    if timeout(END_TIME, server.tasks.wait()).await.is_ok() {
+        return;
+    }
+    // In the middle of a long step, or of one that never ends.
+    server.abandon.all(EndReason::Interrupted);
     if timeout(END_TIME, server.tasks.wait()).await.is_err() {
-        tracing::error!("some answers have not ended, the engine does not answer");
+        tracing::error!("some answers have not ended, their tasks do not answer");
     }
 }

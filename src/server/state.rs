@@ -1,26 +1,36 @@
 //! What requests share: one value, given to the router and found in its context by the commands.
 //!
-//! Owns the engine once it is loaded, the conversations and the generations. It carries nothing out itself.
+//! Owns the engine once it is loaded, the library and the generations. It carries nothing out itself.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    config::Limits, conversations::Conversations, generations::Generations, metrics::ServerMetrics,
+    config::Limits,
+    generations::Generations,
+    library::Library,
+    metrics::ServerMetrics,
+    rates::{RateLimiter, Slots},
     service::once::Commands,
+    session::Owners,
+    watchdog::Abandon,
 };
 use crate::{
     chat::{
         error::{ChatError, ErrorCode},
         info::{EngineStatus, ModelInfo},
     },
-    engine::{prompt::PromptBuilder, worker::EngineHandle},
+    engine::{fingerprint::Fingerprint, prompt::PromptBuilder, worker::EngineHandle},
+    storage::{database::Storage, record::Owner},
 };
 
 /// Prompts that are made at once: tokenising long texts takes a core each.
 const PROMPTS_AT_ONCE: usize = 2;
+
+/// Seconds after which a stalled engine is worth another try.
+const STALL_RETRY_S: u32 = 30;
 
 /// The server's state.
 #[derive(Debug)]
@@ -29,8 +39,18 @@ pub struct Server {
     pub title: String,
     /// Bounds.
     pub limits: Arc<Limits>,
-    /// Generations, running and over.
+    /// Conversations.
+    pub library: Arc<Library>,
+    /// Generations, running and just over.
     pub generations: Generations,
+    /// Owners of the cookies that were seen lately.
+    pub owners: Owners,
+    /// How often each owner asks for an answer.
+    pub asked: RateLimiter<Owner>,
+    /// How often each owner asks for anything.
+    pub requests: RateLimiter<Owner>,
+    /// How many answers each owner has written at once.
+    pub answers: Slots<Owner>,
     /// What the server counts.
     pub metrics: ServerMetrics,
     /// Commands that have been carried out.
@@ -41,7 +61,8 @@ pub struct Server {
     pub tasks: TaskTracker,
     /// Cancelled when the server goes down: nothing new is begun then.
     pub draining: CancellationToken,
-    conversations: Mutex<Conversations>,
+    /// Ends answers that the engine does not end.
+    pub abandon: Abandon,
     engine: RwLock<Engine>,
 }
 
@@ -61,22 +82,29 @@ pub struct Ready {
     pub prompts: PromptBuilder,
     /// What is said of it.
     pub model: ModelInfo,
+    /// Which checkpoint it is.
+    pub fingerprint: Fingerprint,
 }
 
 impl Server {
-    /// A server whose model is still being loaded.
+    /// A server over this storage, whose model is still being loaded.
     #[must_use]
-    pub fn new(title: String, limits: Limits) -> Arc<Self> {
+    pub fn new(title: String, limits: Limits, storage: Storage) -> Arc<Self> {
         Arc::new(Self {
             title,
-            conversations: Mutex::new(Conversations::new(limits.max_conversations)),
+            library: Arc::new(Library::new(storage, limits.conversations_per_owner)),
+            asked: RateLimiter::new(limits.answers),
+            requests: RateLimiter::new(limits.requests),
+            answers: Slots::new(limits.answers_per_owner),
             limits: Arc::new(limits),
+            owners: Owners::default(),
             generations: Generations::default(),
             metrics: ServerMetrics::default(),
             commands: Commands::default(),
             prompts: Semaphore::new(PROMPTS_AT_ONCE),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            abandon: Abandon::default(),
             engine: RwLock::new(Engine::Loading),
         })
     }
@@ -104,12 +132,16 @@ impl Server {
     /// The model, where it takes requests. One that is busy with a long step takes them too, and they wait.
     ///
     /// # Errors
-    /// [`ErrorCode::ModelLoading`] or [`ErrorCode::ShuttingDown`], each with a time.
+    /// [`ErrorCode::ModelLoading`], [`ErrorCode::ShuttingDown`] or [`ErrorCode::EngineStalled`], each with a time.
     pub fn ready(&self) -> Result<Arc<Ready>, ChatError> {
         if self.draining.is_cancelled() {
             return Err(ChatError::new(ErrorCode::ShuttingDown, "the server is shutting down").retry_after(10));
         }
         match &*self.engine.read().unwrap_or_else(PoisonError::into_inner) {
+            Engine::Ready(ready) if ready.engine.is_stalled() => {
+                let message = "the engine has not come back from a step that takes far longer than steps do";
+                Err(ChatError::new(ErrorCode::EngineStalled, message).retry_after(STALL_RETRY_S))
+            }
             Engine::Ready(ready) => Ok(ready.clone()),
             Engine::Loading => {
                 Err(ChatError::new(ErrorCode::ModelLoading, "the model is still being loaded").retry_after(2))
@@ -130,11 +162,6 @@ impl Server {
             Err(_) if self.is_loading() => EngineStatus::Loading,
             Err(error) => EngineStatus::Unavailable { message: error.message },
         }
-    }
-
-    /// The conversations; hold them for as short as can be, and never across an await.
-    pub fn conversations(&self) -> MutexGuard<'_, Conversations> {
-        self.conversations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_loading(&self) -> bool {

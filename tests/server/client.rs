@@ -11,15 +11,17 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use xverse_chat::chat::{
-    command::{RegenerateCommand, SendCommand, Started},
+    command::{ContinueCommand, RegenerateCommand, SendCommand, Started},
     error::{ChatError, ErrorCode},
     event::{EndReason, Event, EventKind},
     ids::{ConversationId, GenerationId, MessageId, RequestId},
     info::PageData,
+    list::{ChatList, ListQuery},
     markup::Block,
     message::{AnswerState, AnswerStats, Role},
     settings::Settings,
 };
+use xverse_chat::{server::session::Secret, storage::record::Owner};
 
 use crate::house::House;
 
@@ -49,13 +51,24 @@ impl Reply {
     }
 }
 
+/// Who asks where a test does not say who.
+pub const SOMEBODY: u8 = 0xa5;
+
 /// A request with a Host, to be added to.
 pub fn request(method: Method, path: &str) -> axum::http::request::Builder {
     Request::builder().method(method).uri(path).header("host", "localhost:36000")
 }
 
+/// The cookie of one of 256 people.
+pub fn cookie(who: u8) -> String {
+    format!("owner={}", format!("{who:02x}").repeat(32))
+}
+
 impl House {
-    pub async fn ask(&self, request: Request<Body>) -> Reply {
+    /// Asks as whoever's cookie the request has, or else as [`SOMEBODY`].
+    pub async fn ask(&self, mut request: Request<Body>) -> Reply {
+        let somebody = || cookie(SOMEBODY).parse().unwrap();
+        request.headers_mut().entry("cookie").or_insert_with(somebody);
         let response = tokio::time::timeout(DEADLINE, self.router.clone().oneshot(request)).await.unwrap().unwrap();
         let (parts, body) = response.into_parts();
         let body = tokio::time::timeout(DEADLINE, axum::body::to_bytes(body, usize::MAX)).await.unwrap().unwrap();
@@ -67,9 +80,14 @@ impl House {
     }
 
     pub async fn post(&self, path: &str, body: &impl Serialize) -> Reply {
+        self.post_as(SOMEBODY, path, body).await
+    }
+
+    /// Sends a command as one of 256 people.
+    pub async fn post_as(&self, who: u8, path: &str, body: &impl Serialize) -> Reply {
         let body = serde_json::to_string(body).unwrap();
-        self.ask(request(Method::POST, path).header("content-type", "application/json").body(body.into()).unwrap())
-            .await
+        let request = request(Method::POST, path).header("content-type", "application/json");
+        self.ask(request.header("cookie", cookie(who)).body(body.into()).unwrap()).await
     }
 
     pub async fn send(&self, command: &SendCommand) -> Reply {
@@ -91,6 +109,23 @@ impl House {
         self.post("/api/regenerate", &json!({ "command": command })).await
     }
 
+    /// Goes on with an answer.
+    pub async fn continue_answer(&self, conversation: ConversationId, answer: MessageId) -> Reply {
+        let command = ContinueCommand { request: RequestId::random(), conversation, answer, max_new_tokens: None };
+        self.post("/api/continue", &json!({ "command": command })).await
+    }
+
+    /// The owner that one of 256 people is.
+    pub async fn owner(&self, who: u8) -> Owner {
+        let secret = Secret::from_hex(&format!("{who:02x}").repeat(32)).unwrap();
+        self.server.owners.of(self.server.library.storage(), secret.hash()).await
+    }
+
+    /// How many conversations [`SOMEBODY`] has.
+    pub async fn n_chats(&self) -> usize {
+        self.post("/api/chats", &json!({ "query": ListQuery::default() })).await.read::<ChatList>().chats.len()
+    }
+
     pub async fn stop(&self, generation: GenerationId) -> Reply {
         self.post("/api/stop", &json!({ "generation": generation })).await
     }
@@ -102,6 +137,7 @@ impl House {
     /// Opens an answer's events after a cursor.
     pub async fn events(&self, generation: GenerationId, after: u64) -> EventStream {
         let request = request(Method::GET, &format!("/generations/{generation}/events?after={after}"));
+        let request = request.header("cookie", cookie(SOMEBODY));
         let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -136,7 +172,7 @@ pub fn say(text: &str) -> SendCommand {
 /// The generation that writes a started answer.
 pub fn generation(started: &Started) -> GenerationId {
     match started.answer.answer.as_ref().unwrap().state {
-        AnswerState::Running { generation } => generation,
+        AnswerState::Running { generation, .. } => generation,
         AnswerState::Ended { .. } => panic!("the answer is over"),
     }
 }
@@ -183,6 +219,7 @@ pub struct Screen {
     pub blocks: Vec<Block>,
     pub tail: Vec<Block>,
     pub end: Option<(EndReason, AnswerStats, String)>,
+    pub is_saved: bool,
 }
 
 impl Screen {
@@ -199,9 +236,10 @@ impl Screen {
                 self.blocks.push(block.clone());
             }
             EventKind::Tail { blocks } => self.tail.clone_from(blocks),
-            EventKind::End { reason, stats, text } => {
+            EventKind::End { reason, stats, text, is_saved } => {
                 assert!(self.tail.is_empty(), "all blocks are final at the end");
                 self.end = Some((*reason, *stats, text.clone()));
+                self.is_saved = *is_saved;
             }
         }
     }

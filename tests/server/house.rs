@@ -1,6 +1,6 @@
 //! A whole server in the test's process: scripted device, real engine, real router.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use axum::Router;
 use leptos::config::LeptosOptions;
@@ -12,18 +12,24 @@ use xverse_chat::{
     },
     engine::{
         config::ModelConfig,
+        fingerprint::Fingerprint,
         prompt::PromptBuilder,
         tokenizer::ChatTokenizer,
         worker::{EngineHandle, EngineOptions},
     },
     server::{
         config::Limits,
+        rates::Rate,
         router::router,
         state::{Ready, Server},
     },
+    storage::database::{Found, Storage},
 };
 
 use crate::scripted::{Gate, Script, Scripted};
+
+/// For tests of something else than how often one may ask.
+pub const PLENTY: Rate = Rate { per_minute: 1_000_000, burst: 1_000_000 };
 
 /// What the house is built with.
 pub struct Plan {
@@ -40,6 +46,8 @@ pub struct Plan {
     pub limits: Limits,
     pub panic_at: Option<u64>,
     pub lost_at: Option<u64>,
+    /// Where conversations are kept; a folder of its own where nobody names one.
+    pub data: Option<PathBuf>,
 }
 
 impl Default for Plan {
@@ -52,9 +60,10 @@ impl Default for Plan {
             context: 512,
             max_running: 4,
             max_waiting: 4,
-            limits: Limits::default(),
+            limits: Limits { answers_per_owner: 64, answers: PLENTY, requests: PLENTY, ..Limits::default() },
             panic_at: None,
             lost_at: None,
+            data: None,
         }
     }
 }
@@ -65,6 +74,7 @@ pub struct House {
     pub server: Arc<Server>,
     pub gate: Gate,
     _site: tempfile::TempDir,
+    _data: tempfile::TempDir,
 }
 
 impl Drop for House {
@@ -84,14 +94,17 @@ impl House {
         std::fs::create_dir(site.path().join("pkg")).unwrap();
         std::fs::write(site.path().join("pkg/xverse-chat.css"), "body { color: black }").unwrap();
         std::fs::write(site.path().join("pkg/xverse-chat.css.br"), "as brotli").unwrap();
-        let server = Server::new("A title".to_owned(), plan.limits.clone());
+        let data = tempfile::tempdir().unwrap();
+        let (storage, found) = Storage::open(plan.data.as_deref().unwrap_or(data.path())).unwrap();
+        assert!(matches!(found, Found::Kept(_)), "{found:?}");
+        let server = Server::new("A title".to_owned(), plan.limits.clone(), storage);
         if plan.is_loaded {
             server.set_ready(ready(&plan, gate.clone()));
         }
         let options =
             LeptosOptions::builder().output_name("xverse-chat").site_root(site.path().to_str().unwrap()).build();
         let router = router(server.clone(), options, &["chat.example.org".to_owned()]);
-        Self { router, server, gate, _site: site }
+        Self { router, server, gate, _site: site, _data: data }
     }
 }
 
@@ -126,7 +139,8 @@ fn ready(plan: &Plan, gate: Gate) -> Ready {
         defaults: Sampling { max_new_tokens: 128, ..Sampling::default() },
         load_seconds: 0.0,
     };
-    Ready { engine, prompts: PromptBuilder::new(tokenizer, &config, plan.format), model }
+    let fingerprint = Fingerprint::from_bytes([7; 32]);
+    Ready { engine, prompts: PromptBuilder::new(tokenizer, &config, plan.format), model, fingerprint }
 }
 
 /// A token for each character that tests use, after four special ones.

@@ -11,7 +11,7 @@ use serde_json::json;
 use xverse_chat::chat::command::Started;
 
 use crate::{
-    client::{as_json, generation, say},
+    client::{SOMEBODY, as_json, cookie, generation, say},
     program::Program,
 };
 
@@ -81,7 +81,8 @@ impl Running {
     fn ask(&self, request: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(TIME)).unwrap();
-        stream.write_all(request.replace("HOST", &self.address).as_bytes()).unwrap();
+        let host = format!("{}\r\nCookie: {}", self.address, cookie(SOMEBODY));
+        stream.write_all(request.replace("HOST", &host).as_bytes()).unwrap();
         BufReader::new(stream)
     }
 

@@ -57,6 +57,7 @@ impl Program {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xverse-chat"));
         command.current_dir(self.folder.path()).args(args).env("LEPTOS_SITE_ADDR", "127.0.0.1:1");
+        command.env("XDG_DATA_HOME", self.path("data"));
         command
     }
 

@@ -35,6 +35,7 @@ const LIBRARIES: &[(&[&str], &[&str])] = &[
     (&["leptos"], &["src/api", "src/app", "src/server", "src/lib.rs"]),
     (&["comrak", "pulldown_latex", "syntect"], &["src/render"]),
     (&["rusqlite"], &["src/storage"]),
+    (&["etcetera", "subtle"], &["src/server"]),
 ];
 
 const MEND_ROOM: &str =

@@ -158,10 +158,22 @@ fn error_code(code: ErrorCode) -> &'static str {
         ErrorCode::NotFound => "There is no such conversation.",
         ErrorCode::Conflict => "The answer before is not over yet, please try again in a moment.",
         ErrorCode::ConversationFull => "This conversation is full, please begin a new one.",
+        ErrorCode::TooManyConversations => {
+            "You have as many conversations as the server keeps; delete one to begin another."
+        }
+        ErrorCode::TooManyAnswers => {
+            "As many answers are being written for you as may be at once; wait for one or stop it."
+        }
+        ErrorCode::TooManyRequests => "That was too quick, please wait a moment.",
+        ErrorCode::OtherModel => {
+            "Another model wrote this answer, so this one cannot continue it; regenerate it instead."
+        }
+        ErrorCode::AccessDenied => "You are not logged in, or no longer; please log in with the access token.",
         ErrorCode::QueueFull => "Too many people are waiting.",
         ErrorCode::ModelLoading => "The model is still loading.",
         ErrorCode::ShuttingDown => "The server is shutting down.",
         ErrorCode::EngineRestarted => "The engine failed and was restarted, please try again.",
+        ErrorCode::EngineStalled => "The engine has stopped responding, please try again later.",
         ErrorCode::NotANumber => "The model computed invalid numbers; try again or change the settings.",
         ErrorCode::Malformed => "The page and the server did not understand each other; please load the page again.",
         ErrorCode::Unreachable => "The server could not be reached. Check the connection and try again.",

@@ -9,7 +9,7 @@ use crate::chat::{
 
 fn message(parent: Option<MessageId>, role: Role, text: &str) -> MessageView {
     let answer = (role == Role::Assistant).then(|| AnswerView {
-        state: AnswerState::Running { generation: GenerationId::random() },
+        state: AnswerState::Running { generation: GenerationId::random(), seq: 0, tail: Vec::new() },
         stats: AnswerStats::default(),
         sampling: Sampling::default(),
         seed: 1,
@@ -39,7 +39,7 @@ fn say(transcript: &mut Transcript, text: &str) -> MessageId {
     let answer = message(Some(said.id), Role::Assistant, "");
     let id = answer.id;
     let conversation = transcript.conversation().unwrap_or_else(ConversationId::random);
-    transcript.apply(Action::Begun(conversation, request, Started { message: Some(said), answer }));
+    transcript.apply(Action::Begun(conversation, request, Started { message: Some(said), answer, is_saved: true }));
     id
 }
 
@@ -76,7 +76,11 @@ fn an_outcome_after_the_reader_went_elsewhere_changes_nothing() {
     transcript.apply(Action::Opened(None));
     let said = message(None, Role::User, "hello");
     let answer = message(Some(said.id), Role::Assistant, "");
-    transcript.apply(Action::Begun(ConversationId::random(), request, Started { message: Some(said), answer }));
+    transcript.apply(Action::Begun(
+        ConversationId::random(),
+        request,
+        Started { message: Some(said), answer, is_saved: true },
+    ));
     assert_eq!(transcript, Transcript::default());
 }
 
@@ -91,7 +95,7 @@ fn a_regenerated_answer_is_a_sibling_and_what_followed_is_hidden_meanwhile() {
     let second = message(question, Role::Assistant, "again");
     let second_id = second.id;
     let conversation = transcript.conversation().unwrap();
-    transcript.apply(Action::Begun(conversation, request, Started { message: None, answer: second }));
+    transcript.apply(Action::Begun(conversation, request, Started { message: None, answer: second, is_saved: true }));
     assert_eq!(texts(&transcript), ["one", "again"]);
     let branch = transcript.branch(second_id);
     assert_eq!((branch.place, branch.count, branch.previous, branch.next), (2, 2, Some(first), None));
@@ -105,6 +109,8 @@ fn a_conversation_opens_at_its_leaf() {
     let first = message(Some(question.id), Role::Assistant, "first");
     let second = message(Some(question.id), Role::Assistant, "second");
     let view = ConversationView {
+        title: "a".to_owned(),
+        is_saved: true,
         id: ConversationId::random(),
         system: String::new(),
         leaf: Some(first.id),

@@ -11,8 +11,9 @@ use std::{
 
 use safetensors::{Dtype, tensor::TensorInfo};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use sha2::{Digest, Sha256};
 
-use super::CheckpointError;
+use super::{CheckpointError, CheckpointFile};
 
 /// The format's own bound.
 pub(super) const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -25,6 +26,10 @@ pub(super) struct Header {
     pub(super) path: PathBuf,
     /// Its name, for messages.
     pub(super) file: String,
+    /// Its size.
+    pub(super) n_bytes: u64,
+    /// SHA-256 of the header.
+    pub(super) digest: [u8; 32],
     /// In the order of their bytes.
     pub(super) tensors: Vec<StoredTensor>,
 }
@@ -69,7 +74,15 @@ impl Header {
         if file_bytes != expected {
             return Err(CheckpointError::FileSize { file, found: file_bytes, expected });
         }
-        Ok(Self { path: path.to_owned(), file, tensors })
+        let digest = Sha256::digest(&json).into();
+        Ok(Self { path: path.to_owned(), file, n_bytes: file_bytes, digest, tensors })
+    }
+}
+
+impl Header {
+    /// What stays known of the file.
+    pub(super) fn into_file(self) -> CheckpointFile {
+        CheckpointFile { name: self.file, n_bytes: self.n_bytes, header_digest: self.digest }
     }
 }
 

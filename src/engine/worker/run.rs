@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Command, EngineOptions, PROGRESS_EVENTS, Shared};
+use super::{Command, EngineOptions, PROGRESS_EVENTS, Shared, step_times::StepTimes};
 use crate::engine::{
     backend::{Backend, BackendError, Batch, RowOutput, SequenceId},
     detokenizer::Detokenizer,
@@ -31,6 +31,7 @@ pub(super) struct Thread {
     live: HashMap<SequenceId, Live>,
     options: EngineOptions,
     shared: Arc<Shared>,
+    times: StepTimes,
     /// Whether there was nothing to compute the last time round.
     idle: bool,
 }
@@ -63,7 +64,8 @@ impl Thread {
         let limits =
             SchedulerLimits { max_running: options.max_running, prefill_chunk: options.prefill_chunk, eos_token_id };
         let scheduler = Scheduler::new(limits, backend.spec().n_blocks);
-        Self { backend, tokenizer, scheduler, live: HashMap::new(), options, shared, idle: true }
+        let times = StepTimes::new(options.stall_floor);
+        Self { backend, tokenizer, scheduler, live: HashMap::new(), options, shared, times, idle: true }
     }
 
     /// Takes commands in, plans, steps, tells; until told to end or nobody is left who could ask for anything.
@@ -135,8 +137,13 @@ impl Thread {
         self.tell(outcomes);
     }
 
+    /// One step, and all that follows from it. Whoever looks from outside knows meanwhile how long it may take.
     fn step(&mut self, batch: &Batch) -> Flow {
         let began = Instant::now();
+        let pace = Duration::from_millis(self.options.min_step_ms);
+        let n_prompt_tokens = n_prompt_tokens(batch);
+        let limit = self.times.limit(n_prompt_tokens);
+        self.shared.stats.step_due_ms.set(self.shared.now_ms() + (limit + pace).as_millis() as u64);
         if self.options.poison_freed_blocks {
             let freed = self.scheduler.take_freed();
             self.backend.poison(&freed);
@@ -146,15 +153,19 @@ impl Thread {
         let result = catch_unwind(AssertUnwindSafe(|| self.backend.step(batch)));
         self.shared.stats.steps.add(1);
         let flow = match result {
-            Ok(Ok(outputs)) => self.step_done(batch, outputs),
+            Ok(Ok(outputs)) => {
+                self.times.note(n_prompt_tokens, began.elapsed());
+                self.step_done(batch, outputs)
+            }
             Ok(Err(BackendError::DeviceLost(why))) => self.device_lost(why),
             Ok(Err(error)) => self.step_failed(&error.to_string()),
             Err(_) => self.step_failed("the step panicked"),
         };
-        let pace = Duration::from_millis(self.options.min_step_ms);
         if let Some(rest) = pace.checked_sub(began.elapsed()) {
             std::thread::sleep(rest);
         }
+        self.shared.stats.heartbeat_ms.set(self.shared.now_ms());
+        self.shared.stats.step_due_ms.set(0);
         flow
     }
 
@@ -276,6 +287,11 @@ impl Thread {
         stats.waiting.set(occupancy.waiting as u64);
         stats.kv_blocks_used.set(occupancy.blocks_used as u64);
         stats.kv_blocks_cached.set(occupancy.blocks_cached as u64);
-        stats.heartbeat_ms.set(self.shared.started.elapsed().as_millis() as u64);
+        stats.heartbeat_ms.set(self.shared.now_ms());
     }
+}
+
+/// Prompt tokens that a step reads. A row of a single token costs what decoding costs, whatever the token is.
+fn n_prompt_tokens(batch: &Batch) -> usize {
+    batch.rows.iter().map(|row| row.ids.len() - row.start).filter(|n| *n > 1).sum()
 }

@@ -144,8 +144,14 @@ fn is_idle(engine: &EngineHandle) -> bool {
     stats.running.get() == 0 && stats.waiting.get() == 0 && stats.kv_blocks_used.get() == 0
 }
 
-const SLOW: EngineOptions =
-    EngineOptions { max_running: 2, max_waiting: 2, prefill_chunk: 16, min_step_ms: 5, poison_freed_blocks: false };
+const SLOW: EngineOptions = EngineOptions {
+    max_running: 2,
+    max_waiting: 2,
+    prefill_chunk: 16,
+    min_step_ms: 5,
+    poison_freed_blocks: false,
+    stall_floor: Duration::from_secs(30),
+};
 
 #[test]
 fn tokens_become_text_and_the_end_comes_last() {

@@ -3,7 +3,7 @@
 //! Every key is known or an error, in Leptos' section too; `site-root` must be a folder of its own, since everything
 //! below it is served.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use leptos::config::{LeptosOptions, get_configuration};
 use serde::Deserialize;
@@ -26,6 +26,9 @@ pub struct FileConfig {
     /// Pace of the engine.
     #[serde(default)]
     pub engine: EngineSection,
+    /// Where conversations are kept.
+    #[serde(default)]
+    pub storage: StorageSection,
 }
 
 /// `[server]`.
@@ -54,8 +57,18 @@ pub struct LimitsSection {
     pub max_waiting: Option<u32>,
     /// Most tokens that one answer may ask for.
     pub max_new_tokens: Option<u32>,
-    /// Conversations kept.
-    pub max_conversations: Option<usize>,
+    /// Conversations that an owner may have.
+    pub conversations_per_owner: Option<usize>,
+    /// Answers that an owner may have written at once.
+    pub answers_per_owner: Option<usize>,
+    /// How often an owner may ask for an answer.
+    pub answers_per_minute: Option<u32>,
+    /// How many at once after a pause.
+    pub answers_burst: Option<u32>,
+    /// How often an owner may ask for anything.
+    pub requests_per_minute: Option<u32>,
+    /// How many at once after a pause.
+    pub requests_burst: Option<u32>,
     /// Most bytes of a request's body.
     pub body_bytes: Option<usize>,
     /// Seconds that a body's arrival may take.
@@ -72,6 +85,14 @@ pub struct EngineSection {
     pub min_step_ms: Option<u64>,
     /// Threads that compute.
     pub threads: Option<usize>,
+}
+
+/// `[storage]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageSection {
+    /// The folder, from where this file lies.
+    pub data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -180,7 +201,8 @@ mod tests {
             ("[server]\nprot = 1\n", "prot", "port", 5),
             ("[limits]\nmax_runing = 1\n", "max_runing", "max_running", 5),
             ("[engine]\n\nfoo = 1\n", "foo", "min_step_ms", 6),
-            ("[storage]\n", "storage", "limits", 4),
+            ("[storage]\ndata = 1\n", "data", "data_dir", 5),
+            ("[elsewhere]\n", "elsewhere", "limits", 4),
         ] {
             let problem = FileConfig::parse(&format!("{LEPTOS}{text}")).unwrap_err();
             assert!(problem.contains(unknown) && problem.contains(known), "{problem}");
@@ -196,7 +218,12 @@ mod tests {
         let limits = crate::server::config::Limits::default();
         assert_eq!(file.server.port, Some(36000));
         assert_eq!(file.limits.max_new_tokens, Some(limits.max_new_tokens));
-        assert_eq!(file.limits.max_conversations, Some(limits.max_conversations));
+        assert_eq!(file.limits.conversations_per_owner, Some(limits.conversations_per_owner));
+        assert_eq!(file.limits.answers_per_owner, Some(limits.answers_per_owner));
+        assert_eq!(file.limits.answers_per_minute, Some(limits.answers.per_minute));
+        assert_eq!(file.limits.answers_burst, Some(limits.answers.burst));
+        assert_eq!(file.limits.requests_per_minute, Some(limits.requests.per_minute));
+        assert_eq!(file.limits.requests_burst, Some(limits.requests.burst));
         assert_eq!(file.limits.body_bytes, Some(limits.body_bytes));
         assert_eq!(file.limits.body_s, Some(limits.body_time.as_secs()));
         assert_eq!(file.server.drain_s, Some(limits.drain.as_secs()));

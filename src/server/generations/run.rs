@@ -4,6 +4,7 @@
 //! parsed once a flush instead of once a token. **Architecture Invariant:** however the task ends, the log has its end.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,18 +17,22 @@ use crate::{
         error::ErrorCode,
         event::{EndReason, EventKind},
         markup::Block,
-        message::{AnswerState, AnswerStats},
+        message::AnswerStats,
     },
     engine::{
         request::{EngineEnd, EngineEvent},
         worker,
     },
     render::Growing,
-    server::{conversations::Ended, state::Server},
+    server::{rates::Slot, state::Server},
+    storage::record::{Owner, Progress},
 };
 
 /// Text is gathered this long before it is told again.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(30);
+
+/// How often a running answer is written to storage.
+pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 
 const ENGINE_GONE: EndReason = EndReason::Failed { code: ErrorCode::EngineRestarted };
 
@@ -42,42 +47,65 @@ pub struct Begin {
     pub arrived: Instant,
     /// What is known of the answer already: of its prompt.
     pub stats: AnswerStats,
+    /// The text of the tokens that were generated before, which the log has already.
+    pub growing: Growing,
+    /// Tokens that were generated before.
+    pub token_ids: Vec<u32>,
+    /// The owner's place among those who have answers written.
+    pub slot: Slot<Owner>,
 }
 
 /// Runs a generation to its end.
 pub async fn run(server: Arc<Server>, begin: Begin) {
-    let Begin { generation, mut events, arrived, stats } = begin;
+    let Begin { generation, mut events, arrived, stats, growing, token_ids, slot } = begin;
+    let mut abandoned = server.abandon.listen();
     let mut answer = Answer {
         server,
         generation,
-        growing: Growing::default(),
+        growing,
         pending: String::new(),
         flush_at: Instant::now(),
-        token_ids: Vec::new(),
+        snapshot_at: Instant::now() + SNAPSHOT_INTERVAL,
+        is_ahead: false,
+        n_before: token_ids.len(),
+        token_ids,
         stats,
         arrived,
         first_token: None,
         last_token: arrived,
         is_over: false,
+        _slot: slot,
     };
-    loop {
+    let mut writing: Option<Writing> = None;
+    let reason = loop {
         tokio::select! {
             event = events.next() => match event {
                 Some(EngineEvent::End { reason, text }) => {
                     answer.pending.push_str(&text);
-                    answer.end(end_reason(reason));
-                    return;
+                    break end_reason(reason);
                 }
                 Some(event) => answer.take(event),
                 // The engine's thread is gone: told to end, or dead.
-                None => {
-                    let is_draining = answer.server.draining.is_cancelled();
-                    answer.end(if is_draining { EndReason::Interrupted } else { ENGINE_GONE });
-                    return;
-                }
+                None if answer.server.draining.is_cancelled() => break EndReason::Interrupted,
+                None => break ENGINE_GONE,
             },
+            reason = abandoned.told() => break reason,
             () = sleep_until(answer.flush_at.into()), if !answer.pending.is_empty() => answer.flush(),
+            () = sleep_until(answer.snapshot_at.into()), if answer.is_ahead && writing.is_none() => {
+                writing = Some(answer.write_snapshot());
+            }
+            () = wait_for(&mut writing), if writing.is_some() => writing = None,
         }
+    };
+    answer.end(reason).await;
+}
+
+/// A snapshot on its way to storage.
+type Writing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn wait_for(writing: &mut Option<Writing>) {
+    if let Some(writing) = writing {
+        writing.await;
     }
 }
 
@@ -100,12 +128,18 @@ struct Answer {
     growing: Growing,
     pending: String,
     flush_at: Instant,
+    snapshot_at: Instant,
+    /// Whether there is something that storage doesn't have.
+    is_ahead: bool,
+    /// Tokens that were generated before.
+    n_before: usize,
     token_ids: Vec<u32>,
     stats: AnswerStats,
     arrived: Instant,
     first_token: Option<Instant>,
     last_token: Instant,
     is_over: bool,
+    _slot: Slot<Owner>,
 }
 
 impl Answer {
@@ -129,6 +163,7 @@ impl Answer {
         }
         self.last_token = now;
         self.token_ids.push(id);
+        self.is_ahead = true;
         self.pending.push_str(text);
         if !self.pending.is_empty() && now >= self.flush_at {
             self.flush();
@@ -141,30 +176,56 @@ impl Answer {
         self.flush_at = Instant::now() + FLUSH_INTERVAL;
     }
 
-    fn end(&mut self, reason: EndReason) {
+    /// Writes how far it has come; done in the order in which it was asked for, whether waited for or not.
+    fn write_snapshot(&mut self) -> Writing {
+        self.is_ahead = false;
+        self.snapshot_at = Instant::now() + SNAPSHOT_INTERVAL;
+        self.finish_stats();
+        let text = format!("{}{}", self.growing.text(), self.pending);
+        let progress = self.progress(text, self.token_ids.clone(), None);
+        let server = self.server.clone();
+        Box::pin(async move {
+            server.library.progress(progress).await;
+        })
+    }
+
+    fn progress(&self, text: String, token_ids: Vec<u32>, end: Option<EndReason>) -> Progress {
+        let place = self.generation.place();
+        let (generation, seq, stats) = (self.generation.id, self.generation.so_far().seq, self.stats);
+        Progress { answer: place.answer, generation, text, token_ids, seq, stats, end }
+    }
+
+    async fn end(&mut self, reason: EndReason) {
         if !self.pending.is_empty() {
             self.flush();
         }
         let last = self.growing.finish();
         let finished = last.finished.into_iter().chain(last.tail).collect::<Vec<_>>();
-        let blocks = self.generation.blocks().into_iter().chain(finished.iter().cloned()).collect();
+        let blocks = self.generation.so_far().blocks.into_iter().chain(finished.iter().cloned()).collect();
         let text = self.growing.text().to_owned();
-        self.conclude(reason, text, blocks, finished);
+        let writing = self.write_end(reason, &text, blocks);
+        let is_saved = writing.await;
+        self.tell_end(reason, text, finished, is_saved);
     }
 
     /// Writes the record before the log, so that whoever has read the end finds the conversation ended.
-    fn conclude(&mut self, reason: EndReason, text: String, blocks: Vec<Block>, finished: Vec<Block>) {
+    fn write_end(
+        &mut self,
+        reason: EndReason,
+        text: &str,
+        blocks: Vec<Block>,
+    ) -> impl Future<Output = bool> + Send + use<> {
         self.is_over = true;
         self.finish_stats();
-        let ended = Ended {
-            text: text.clone(),
-            blocks,
-            token_ids: std::mem::take(&mut self.token_ids),
-            state: AnswerState::Ended { reason },
-            stats: self.stats,
-        };
-        self.server.conversations().end(self.generation.place, ended);
-        self.generation.end(finished, EventKind::End { reason, stats: self.stats, text });
+        let token_ids = std::mem::take(&mut self.token_ids);
+        let place = self.generation.place();
+        let progress = self.progress(text.to_owned(), token_ids, Some(reason));
+        self.server.library.end(place.owner, place.conversation, progress, blocks)
+    }
+
+    fn tell_end(&self, reason: EndReason, text: String, finished: Vec<Block>, is_saved: bool) {
+        self.generation.end(finished, EventKind::End { reason, stats: self.stats, text, is_saved });
+        self.server.generations.ended(self.generation.id);
         self.server.metrics.ended(reason);
     }
 
@@ -176,7 +237,7 @@ impl Answer {
         self.stats.first_token_ms = first.duration_since(self.arrived).as_secs_f32() * 1e3;
         let seconds = self.last_token.duration_since(first).as_secs_f32();
         if seconds > 0.0 {
-            self.stats.tokens_per_second = self.token_ids.len().saturating_sub(1) as f32 / seconds;
+            self.stats.tokens_per_second = (self.token_ids.len() - self.n_before).saturating_sub(1) as f32 / seconds;
         }
     }
 }
@@ -186,8 +247,10 @@ impl Drop for Answer {
         if !self.is_over {
             // Whatever went wrong may have been the renderer, so it is not asked again.
             let text = format!("{}{}", self.growing.text(), self.pending);
-            let blocks = self.generation.blocks();
-            self.conclude(EndReason::Failed { code: ErrorCode::Internal }, text, blocks, Vec::new());
+            let reason = EndReason::Failed { code: ErrorCode::Internal };
+            // On its way, and nobody is left to wait for it.
+            drop(self.write_end(reason, &text, self.generation.so_far().blocks));
+            self.tell_end(reason, text, Vec::new(), true);
         }
     }
 }

@@ -10,21 +10,15 @@ use std::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    chat::ids::{MessageId, RequestId},
-    server::conversations::AnswerPlace,
+    chat::ids::RequestId,
+    storage::record::{Made, Owner},
 };
 
 /// How many commands are remembered.
 pub const REMEMBERED: usize = 4096;
 
-/// What a command made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Made {
-    /// The person's message, where it made one.
-    pub message: Option<MessageId>,
-    /// The answer.
-    pub place: AnswerPlace,
-}
+/// A command's name, which whoever sends it makes up.
+type Name = (Owner, RequestId);
 
 /// The commands that were carried out, newest last.
 #[derive(Debug, Default)]
@@ -34,8 +28,8 @@ pub struct Commands {
 
 #[derive(Debug, Default)]
 struct Remembered {
-    by_id: HashMap<RequestId, Arc<OnceCell<Made>>>,
-    order: VecDeque<RequestId>,
+    by_id: HashMap<Name, Arc<OnceCell<Made>>>,
+    order: VecDeque<Name>,
 }
 
 impl Commands {
@@ -43,12 +37,12 @@ impl Commands {
     ///
     /// # Errors
     /// What `work` says.
-    pub async fn once<E>(&self, id: RequestId, work: impl Future<Output = Result<Made, E>>) -> Result<Made, E> {
+    pub async fn once<E>(&self, id: Name, work: impl Future<Output = Result<Made, E>>) -> Result<Made, E> {
         let cell = self.cell(id);
         cell.get_or_try_init(|| work).await.copied()
     }
 
-    fn cell(&self, id: RequestId) -> Arc<OnceCell<Made>> {
+    fn cell(&self, id: Name) -> Arc<OnceCell<Made>> {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = remembered.by_id.get(&id) {
             return cell.clone();
@@ -68,26 +62,38 @@ impl Commands {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::ids::ConversationId;
+    use crate::chat::ids::{ConversationId, MessageId};
 
     fn made() -> Made {
-        let place = AnswerPlace { conversation: ConversationId::random(), answer: MessageId::random() };
-        Made { message: None, place }
+        Made { conversation: ConversationId::random(), message: None, answer: MessageId::random() }
+    }
+
+    fn name() -> Name {
+        (Owner(1), RequestId::random())
     }
 
     #[tokio::test]
     async fn a_command_that_is_sent_twice_is_carried_out_once() {
         let commands = Commands::default();
-        let id = RequestId::random();
+        let id = name();
         let first = commands.once(id, async { Ok::<_, ()>(made()) }).await.unwrap();
         let second = commands.once(id, async { Ok::<_, ()>(made()) }).await.unwrap();
         assert_eq!(first, second);
     }
 
     #[tokio::test]
+    async fn the_same_name_from_another_owner_is_another_command() {
+        let commands = Commands::default();
+        let request = RequestId::random();
+        let first = commands.once((Owner(1), request), async { Ok::<_, ()>(made()) }).await.unwrap();
+        let second = commands.once((Owner(2), request), async { Ok::<_, ()>(made()) }).await.unwrap();
+        assert_ne!(first, second);
+    }
+
+    #[tokio::test]
     async fn a_command_that_failed_may_be_tried_again() {
         let commands = Commands::default();
-        let id = RequestId::random();
+        let id = name();
         assert!(commands.once(id, async { Err::<Made, _>(()) }).await.is_err());
         assert!(commands.once(id, async { Ok::<_, ()>(made()) }).await.is_ok());
     }
@@ -96,7 +102,7 @@ mod tests {
     async fn no_more_commands_are_remembered_than_may_be() {
         let commands = Commands::default();
         for _ in 0..REMEMBERED + 10 {
-            commands.once(RequestId::random(), async { Ok::<_, ()>(made()) }).await.unwrap();
+            commands.once(name(), async { Ok::<_, ()>(made()) }).await.unwrap();
         }
         assert_eq!(commands.remembered.lock().unwrap().by_id.len(), REMEMBERED);
     }
