@@ -5,6 +5,7 @@
 //! **Architecture Invariant:** HTTP types exist only below this module, and there are no globals: what requests share is
 //! one `state::Server`, which the router is given.
 
+pub mod access;
 pub mod bench;
 pub mod check;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod failure;
 pub mod generations;
 pub mod health;
 pub mod library;
+pub mod listener;
 pub mod log;
 pub mod memory;
 pub mod metrics;
@@ -23,6 +25,7 @@ pub mod rates;
 pub mod refusal;
 pub mod report;
 pub mod router;
+pub mod routes;
 pub mod run;
 pub mod security;
 pub mod service;

@@ -4,6 +4,8 @@
 //! the document again.
 
 pub mod en;
+#[cfg(feature = "ssr")]
+pub mod login;
 pub mod zh;
 
 use super::preferences::Language;

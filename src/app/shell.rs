@@ -2,17 +2,33 @@
 //!
 //! Owns the head. Language and theme are attributes of `<html>`, so that the first paint has them without a script.
 
+pub mod login;
+
 use leptos::prelude::*;
 
 use super::{
     page::{Loaded, Page},
     platform,
+    preferences::Preferences,
 };
 
 /// The document that every page request gets.
 pub fn shell(options: LeptosOptions) -> impl IntoView {
-    let preferences = platform::preferences();
     let title = use_context::<Loaded>().unwrap_or_default().title();
+    let scripts = view! {
+        <AutoReload options=options.clone()/>
+        <HydrationScripts options=options.clone()/>
+    };
+    document(platform::preferences(), &options, title, scripts.into_any(), view! { <Page/> }.into_any())
+}
+
+fn document(
+    preferences: Preferences,
+    options: &LeptosOptions,
+    title: String,
+    scripts: AnyView,
+    body: AnyView,
+) -> impl IntoView + use<> {
     let style_sheet = format!("/{}/{}.css", options.site_pkg_dir, options.output_name);
     view! {
         <!DOCTYPE html>
@@ -28,13 +44,10 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                 <meta name="format-detection" content="telephone=no"/>
                 <link rel="icon" href="/icon.svg" type="image/svg+xml"/>
                 <link rel="stylesheet" href=style_sheet/>
-                <AutoReload options=options.clone()/>
-                <HydrationScripts options/>
+                {scripts}
                 <title>{title}</title>
             </head>
-            <body>
-                <Page/>
-            </body>
+            <body>{body}</body>
         </html>
     }
 }

@@ -38,7 +38,8 @@ pub struct ServeArgs {
     /// Port to listen on; 0 picks a free one [default: 36000]
     #[arg(long)]
     pub port: Option<u16>,
-    /// Address to listen on [default: 127.0.0.1]
+    /// Address to listen on; one that other machines reach needs an access token, and makes one where none is given
+    /// [default: 127.0.0.1]
     #[arg(long)]
     pub host: Option<String>,
     /// Title and heading of the page [default: XVERSE-13B-Chat]
@@ -62,6 +63,10 @@ pub struct ServeArgs {
     /// Folder where conversations are kept [default: the platform's data folder]
     #[arg(long = "data_dir")]
     pub data_dir: Option<PathBuf>,
+    /// Needed by whoever asks, as `Authorization: Bearer` or once as /?access_token=…; better set as
+    /// `XVERSE_ACCESS_TOKEN`, which other programs cannot read [default: none]
+    #[arg(long = "access_token")]
+    pub access_token: Option<String>,
     /// Settings and limits [default: Leptos.toml]
     #[arg(long)]
     pub config: Option<PathBuf>,

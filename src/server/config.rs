@@ -17,14 +17,16 @@ use std::{
 use leptos::config::LeptosOptions;
 
 use self::file::FileConfig;
-use super::{cli::ServeArgs, failure::Failure, rates::Rate};
+use super::{access::AccessToken, cli::ServeArgs, failure::Failure, rates::Rate};
 use crate::engine::{load::LoadOptions, room::KvSize, worker::EngineOptions};
 
 /// Everything that a server is started with.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Address to listen on; loopback.
+    /// Address to listen on.
     pub host: IpAddr,
+    /// Needed by whoever asks; always there where others than this machine reach the address.
+    pub access_token: Option<AccessToken>,
     /// Port to listen on; 0 picks a free one.
     pub port: u16,
     /// Of the page.
@@ -62,6 +64,18 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long a body's arrival may take.
     pub body_time: Duration,
+    /// How long a request's head may take to arrive, and a connection may lie idle.
+    pub header_time: Duration,
+    /// Most headers of a request.
+    pub header_count: usize,
+    /// Most bytes of a request's head: its first line and its headers.
+    pub header_bytes: usize,
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections at once from one address other than this machine's own.
+    pub connections_per_address: usize,
+    /// How long a connection goes on that takes nothing of what is written, or shows no sign of life.
+    pub stalled_write: Duration,
     /// How long running answers may go on when the server is told to stop.
     pub drain: Duration,
 }
@@ -76,6 +90,12 @@ impl Default for Limits {
             requests: Rate { per_minute: 600, burst: 200 },
             body_bytes: 256 * 1024,
             body_time: Duration::from_secs(15),
+            header_time: Duration::from_secs(10),
+            header_count: 64,
+            header_bytes: 64 * 1024,
+            connections: 512,
+            connections_per_address: 64,
+            stalled_write: Duration::from_secs(30),
             drain: Duration::from_secs(8),
         }
     }
@@ -96,8 +116,10 @@ impl Config {
         let allowed_hosts = args.allowed_hosts.or(file.server.allowed_hosts).unwrap_or_default();
         let limits = Limits::default();
         let model = model::resolve(&args.model, folder)?;
+        let host = address(&host_name)?;
         Ok(Self {
-            host: loopback(&host_name)?,
+            host,
+            access_token: access_token(args.access_token.or(file.server.access_token).as_deref(), host)?,
             port: args.port.or(file.server.port).unwrap_or(36000),
             title: args.title.or(file.server.title).unwrap_or_else(|| "XVERSE-13B-Chat".to_owned()),
             allowed_hosts: allowed_hosts.into_iter().chain([host_name]).map(|name| name.to_lowercase()).collect(),
@@ -132,6 +154,16 @@ impl Config {
                 },
                 body_bytes: at_least_one("body_bytes", file.limits.body_bytes, limits.body_bytes)?,
                 body_time: file.limits.body_s.map_or(limits.body_time, Duration::from_secs),
+                header_time: seconds("header_s", file.limits.header_s, limits.header_time)?,
+                header_count: at_least_one("header_count", file.limits.header_count, limits.header_count)?,
+                header_bytes: at_least_one("header_bytes", file.limits.header_bytes, limits.header_bytes)?,
+                connections: at_least_one("connections", file.limits.connections, limits.connections)?,
+                connections_per_address: at_least_one(
+                    "connections_per_address",
+                    file.limits.connections_per_address,
+                    limits.connections_per_address,
+                )?,
+                stalled_write: seconds("stalled_write_s", file.limits.stalled_write_s, limits.stalled_write)?,
                 drain: file.server.drain_s.map_or(limits.drain, Duration::from_secs),
             },
             engine: EngineOptions {
@@ -171,24 +203,30 @@ fn data_dir(flag: Option<PathBuf>, file: Option<PathBuf>, folder: &Path) -> Resu
     })
 }
 
-/// Refuses any address that others than this machine reach.
-fn loopback(host: &str) -> Result<IpAddr, Failure> {
-    let address = if host.eq_ignore_ascii_case("localhost") {
-        Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
-    } else {
-        host.trim_start_matches('[').trim_end_matches(']').parse().ok()
-    };
-    match address {
-        Some(address) if address.is_loopback() => Ok(address),
-        Some(address) => Err(Failure::Refused(format!(
-            "--host {address} would let other machines in without asking who they are; expected a loopback address such as 127.0.0.1 or ::1\n\
-             hint: reach this machine through an SSH tunnel (ssh -L 36000:127.0.0.1:36000 …), or put a proxy that asks for a password before it and name the proxy's host with --allowed_hosts"
-        ))),
-        None => Err(Failure::Refused(format!(
-            "--host {host} is not an address; expected 127.0.0.1, ::1 or localhost\n\
-             hint: names that browsers may use for this server go to --allowed_hosts"
-        ))),
+fn address(host: &str) -> Result<IpAddr, Failure> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
+    host.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
+        Failure::Refused(format!(
+            "--host {host} is not an address; expected one of this machine's, such as 127.0.0.1, ::1 or 0.0.0.0 for all\n\
+             hint: names that browsers may use for this server go to --allowed_hosts"
+        ))
+    })
+}
+
+/// The token that was given; where there is none and others than this machine reach the address, one made for this start.
+fn access_token(given: Option<&str>, host: IpAddr) -> Result<Option<AccessToken>, Failure> {
+    let token = match given {
+        Some(text) => AccessToken::given(text).map(Some),
+        None if host.is_loopback() => Ok(None),
+        None => AccessToken::made().map(Some),
+    };
+    token.map_err(|error| {
+        Failure::Refused(format!(
+            "{error}\nhint: `openssl rand -hex 32` makes a good one; set it with --access_token or XVERSE_ACCESS_TOKEN"
+        ))
+    })
 }
 
 fn at_least_one<T: From<u8> + PartialOrd + Copy>(name: &str, value: Option<T>, default: T) -> Result<T, Failure> {
@@ -199,19 +237,37 @@ fn at_least_one<T: From<u8> + PartialOrd + Copy>(name: &str, value: Option<T>, d
     Ok(value)
 }
 
+fn seconds(name: &str, value: Option<u64>, default: Duration) -> Result<Duration, Failure> {
+    at_least_one(name, value, default.as_secs()).map(Duration::from_secs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_addresses_are_listened_on() {
-        for host in ["127.0.0.1", "::1", "[::1]", "localhost", "127.1.2.3"] {
-            assert!(loopback(host).is_ok(), "{host}");
+    fn the_host_is_an_address_or_localhost() {
+        for host in ["127.0.0.1", "::1", "[::1]", "localhost", "127.1.2.3", "0.0.0.0", "::", "192.168.1.2"] {
+            assert!(address(host).is_ok(), "{host}");
         }
-        for host in ["0.0.0.0", "::", "192.168.1.2", "example.org", ""] {
-            let failure = loopback(host).unwrap_err();
+        for host in ["example.org", "", "127.0.0.1:80"] {
+            let failure = address(host).unwrap_err();
             assert_eq!(failure.status(), 78, "{host}");
             assert!(failure.to_string().contains("hint: "), "{failure}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_others_reach_has_a_token() {
+        let token = |given: Option<&str>, host: &str| access_token(given, host.parse().unwrap());
+        assert_eq!(token(None, "127.0.0.1"), Ok(None));
+        for host in ["0.0.0.0", "::", "192.168.1.2"] {
+            assert!(token(None, host).unwrap().unwrap().to_show().is_some(), "{host}");
+        }
+        for host in ["127.0.0.1", "0.0.0.0"] {
+            assert_eq!(token(Some("given"), host).unwrap().unwrap().to_show(), None, "{host}");
+            let failure = token(Some(" "), host).unwrap_err();
+            assert!(failure.status() == 78 && failure.to_string().contains("hint: "), "{failure}");
         }
     }
 

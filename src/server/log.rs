@@ -1,9 +1,19 @@
-//! What is written to the terminal about requests: method, path, status and time; never a body, never a message's text.
+//! What is written to the terminal about requests: number, method, path, status and time; never a body, never a message's
+//! text, never what stands behind the path's question mark.
 
 use std::time::Instant;
 
-use axum::{body::Body, extract::Request, http::Response, middleware::Next};
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderName, HeaderValue, Response},
+    middleware::Next,
+};
 use tracing::level_filters::LevelFilter;
+use uuid::Uuid;
+
+/// Carries a request's number to whoever asked, so that what went wrong can be found in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Starts writing events to standard error, from `XVERSE_LOG` up (`error`, `warn`, `info`, `debug`, `trace`; `warn` where
 /// it is not set). A second call does nothing.
@@ -14,18 +24,22 @@ pub fn start() {
     drop(tracing::subscriber::set_global_default(subscriber));
 }
 
-/// Notes each request when it has been answered; a stream when it begins.
+/// Notes each request under a random number when it has been answered; a stream when it begins.
 pub async fn request(request: Request, next: Next) -> Response<Body> {
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let response = next.run(request).await;
+    let id = Uuid::new_v4().simple().to_string();
+    let mut response = next.run(request).await;
     let status = response.status().as_u16();
     let ms = started.elapsed().as_secs_f64() * 1e3;
     if response.status().is_server_error() && status != 503 {
-        tracing::error!(%method, ?path, status, ms, "request failed");
+        tracing::error!(id, %method, ?path, status, ms, "request failed");
     } else {
-        tracing::debug!(%method, ?path, status, ms, "request");
+        tracing::debug!(id, %method, ?path, status, ms, "request");
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
     }
     response
 }

@@ -9,14 +9,26 @@ use axum::{
     Extension,
     body::Body,
     extract::{Request, State},
-    http::Response,
+    http::{HeaderValue, Response, StatusCode, header, request::Parts},
+    response::{Html, IntoResponse},
 };
-use leptos::{IntoView, config::LeptosOptions, prelude::provide_context};
+use leptos::{
+    IntoView,
+    config::LeptosOptions,
+    prelude::{Owner, RenderHtml, provide_context},
+};
 use leptos_axum::render_app_async_with_context;
 
 use super::{refusal::refusal, security, service, session::Visitor, state::Server};
 use crate::{
-    app::{address::Address, page::Loaded, shell::shell},
+    app::{
+        address::Address,
+        page::Loaded,
+        shell::{
+            login::{Asked, login},
+            shell,
+        },
+    },
     chat::error::{ChatError, ErrorCode},
 };
 
@@ -61,4 +73,32 @@ async fn load(server: &Arc<Server>, visitor: Visitor, address: Address) -> Resul
         page => return Ok(Loaded { page: page?, is_missing: address == Address::Unknown }),
     };
     Ok(Loaded { page: service::page_of(server, visitor, None).await?, is_missing })
+}
+
+/// What the page that asks for the access token may load: its style sheet and icon, and no script.
+const LOGIN_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
+                            frame-ancestors 'none'";
+
+/// What the page that asks for the access token is drawn with.
+#[derive(Debug, Clone)]
+pub struct LoginPage {
+    /// Of the page behind it.
+    pub title: String,
+    /// Where its style sheet is.
+    pub leptos: LeptosOptions,
+}
+
+impl LoginPage {
+    /// Answers a request with it: 401, and where to go on.
+    pub fn answer(&self, request: Parts, to: String, asked: Asked) -> Response<Body> {
+        let draw = || {
+            provide_context(request);
+            login(&self.leptos, &self.title, to, asked).to_html()
+        };
+        let headers = [
+            (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(LOGIN_POLICY)),
+        ];
+        (StatusCode::UNAUTHORIZED, headers, Html(Owner::new().with(draw))).into_response()
+    }
 }

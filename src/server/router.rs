@@ -1,10 +1,10 @@
 //! The routes and what stands before them: a value, so that tests ask it without a socket.
 //!
-//! Layers, outermost first: panics become 500, requests are noted, headers are set, Host is checked, the origin of commands
-//! is checked, the body is taken within its limits. Pages, files and commands are bound in time, pages and files compressed
-//! where they are not already; event streams are neither.
+//! Layers, outermost first: panics become 500, requests are numbered and noted, headers are set (on refusals too), Host is
+//! checked, the origin of commands is checked, the access token is asked for, the body is taken within its limits. Pages,
+//! files and commands are bound in time, pages and files compressed where they are not already; event streams are neither.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, convert::Infallible, sync::Arc, time::Duration};
 
 use any_spawner::Executor;
 use axum::{
@@ -13,10 +13,10 @@ use axum::{
     extract::Request,
     http::{HeaderMap, Response, StatusCode, Version, header},
     middleware,
-    routing::{MethodFilter, get, on},
+    routing::{MethodFilter, MethodRouter, any_service, get, on, on_service},
 };
-use leptos::{config::LeptosOptions, prelude::provide_context, server_fn::axum::server_fn_paths};
-use leptos_axum::{handle_server_fns_with_context, site_pkg_dir_service, site_pkg_dir_service_route_path};
+use leptos::{config::LeptosOptions, prelude::provide_context};
+use leptos_axum::{handle_server_fns_with_context, site_pkg_dir_service};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{CompressionLayer, CompressionLevel},
@@ -25,12 +25,14 @@ use tower_http::{
 };
 
 use super::{
+    access::{self, Access, Door, login, login_page},
     events::events,
     health::{healthz, readyz},
     log,
     metrics::metrics,
-    page::{Pages, page},
+    page::{LoginPage, Pages, page},
     refusal::{refusal, with_status_of_error},
+    routes::{LeadsTo, Route, routes},
     security::{self, AllowedHosts},
     session,
     state::Server,
@@ -41,37 +43,17 @@ use crate::chat::error::{ChatError, ErrorCode};
 const PAGE_TIME: Duration = Duration::from_secs(30);
 
 /// The whole server as one service.
-pub fn router(server: Arc<Server>, leptos: LeptosOptions, allowed_hosts: &[String]) -> Router {
+pub fn router(server: Arc<Server>, leptos: LeptosOptions, allowed_hosts: &[String], access: Access) -> Router {
     // Leptos spawns by it; where there is one already, as for a second router in a test, that one stays.
     let _ = Executor::init_tokio();
     let limits = server.limits.clone();
-    let provide_server = {
-        let server = server.clone();
-        move || provide_context(server.clone())
-    };
-    let identify = || middleware::from_fn_with_state(server.clone(), session::identify);
-    let draw = get(page).layer(identify()).with_state::<()>(Pages { server: server.clone(), leptos: leptos.clone() });
-    let files = ServeDir::new(&*leptos.site_root).append_index_html_on_directories(false);
-    let pages = commands(provide_server)
-        .layer(identify())
-        .route_service("/", draw.clone())
-        .route_service("/c/{conversation}", draw.clone())
-        // As compressed when built, where that is there, and not at all where the browser has it.
-        .route_service(&site_pkg_dir_service_route_path(&leptos), site_pkg_dir_service(&leptos))
-        .fallback_service(files.fallback(draw))
-        .with_state(leptos)
-        .layer(middleware::map_response(with_status_of_error))
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(is_page_or_file))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PAGE_TIME));
+    let door = Door::new(access, LoginPage { title: server.title.clone(), leptos: leptos.clone() });
+    let (open, guarded) = handlers(&server, &leptos, &door);
+    let bounded = |routes: Router| routes.layer(middleware::from_fn_with_state(limits.clone(), security::limit_body));
     // Each layer stands outside of those above it.
-    Router::new()
-        .route("/generations/{id}/events", get(events).layer(identify()))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(server)
-        .merge(pages)
-        .layer(middleware::from_fn_with_state(limits, security::limit_body))
+    bounded(guarded)
+        .layer(middleware::from_fn_with_state(door, access::check))
+        .merge(bounded(open))
         .layer(middleware::from_fn(security::check_origin))
         .layer(middleware::from_fn_with_state(AllowedHosts::new(allowed_hosts), security::check_host))
         .layer(middleware::from_fn(security::set_headers))
@@ -79,13 +61,50 @@ pub fn router(server: Arc<Server>, leptos: LeptosOptions, allowed_hosts: &[Strin
         .layer(CatchPanicLayer::custom(panicked))
 }
 
-/// A route for each server function.
-fn commands(provide_server: impl Fn() + Clone + Send + Sync + 'static) -> Router<LeptosOptions> {
-    let answer = move |request: Request| handle_server_fns_with_context(provide_server.clone(), request);
-    server_fn_paths().fold(Router::new(), |router, (path, method)| {
-        let filter = MethodFilter::try_from(method).expect("invariant: commands are sent by one of HTTP's own methods");
-        router.route(path, on(filter, answer.clone()))
-    })
+/// A handler for each route of the table, apart by whether the access token is needed; what is on no route needs it.
+fn handlers(server: &Arc<Server>, leptos: &LeptosOptions, door: &Door) -> (Router, Router) {
+    let provide_server = {
+        let server = server.clone();
+        move || provide_context(server.clone())
+    };
+    let command = move |request: Request| handle_server_fns_with_context(provide_server.clone(), request);
+    let pages = Pages { server: server.clone(), leptos: leptos.clone() };
+    let identified = |handler: MethodRouter| {
+        handler.layer::<_, Infallible>(middleware::from_fn_with_state(server.clone(), session::identify))
+    };
+    let handler = |route: &Route| {
+        let method =
+            MethodFilter::try_from(route.method.clone()).expect("invariant: the table knows HTTP's own methods only");
+        match route.leads_to {
+            LeadsTo::Page => in_time(identified(on(method, page).with_state(pages.clone()))),
+            LeadsTo::Command => in_time(identified(on(method, command.clone()))),
+            // As compressed when built, where that is there, and not at all where the browser has it.
+            LeadsTo::File => in_time(on_service(method, site_pkg_dir_service(leptos))),
+            LeadsTo::Login => in_time(on(method, login).with_state(door.clone())),
+            LeadsTo::LoginPage => on(method, login_page),
+            LeadsTo::Events => identified(on(method, events).with_state(server.clone())),
+            LeadsTo::Health => on(method, healthz),
+            LeadsTo::Readiness => on(method, readyz).with_state(server.clone()),
+            LeadsTo::Metrics => on(method, metrics).with_state(server.clone()),
+        }
+    };
+    let (open, guarded): (Vec<_>, Vec<_>) = routes(leptos).into_iter().partition(|route| route.leads_to.is_open());
+    let built = |routes: Vec<Route>| {
+        routes.iter().fold(Router::new(), |router, route| router.route(&route.path, handler(route)))
+    };
+    let no_such_page = identified(get(page).with_state(pages.clone()));
+    let files = ServeDir::new(&*leptos.site_root).append_index_html_on_directories(false).fallback(no_such_page);
+    (built(open), built(guarded).fallback_service(in_time(any_service(files))))
+}
+
+/// What is bound in time, and compressed where it is worth it and not done already.
+fn in_time(handler: MethodRouter) -> MethodRouter {
+    handler
+        .layer::<_, Infallible>(middleware::map_response(with_status_of_error))
+        .layer::<_, Infallible>(
+            CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(is_page_or_file),
+        )
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PAGE_TIME))
 }
 
 /// What is worth compressing and holds nobody's secret beside an attacker's text: commands' answers are left as they are.

@@ -15,13 +15,14 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    access::{Access, AccessToken},
     bench::bench,
     check::check,
     cli::{Cli, Command, ServeArgs},
     clock,
     config::{Config, environment},
     failure::Failure,
-    log, report,
+    listener, log, report,
     router::router,
     shutdown::{Signals, until_told},
     state::{Ready, Server},
@@ -79,7 +80,10 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
     let listener = listen(SocketAddr::new(config.host, config.port))?;
     let storage = open_storage(&config.data_dir)?;
     let address = listener.local_addr().map_err(|error| Failure::Address(format!("the port is unknown: {error}")))?;
-    println!("listening on http://{address}");
+    println!("listening on {}", url(address, config.access_token.as_ref()));
+    if let Some(warning) = config.access_token.as_ref().and_then(AccessToken::warning) {
+        eprintln!("{warning}");
+    }
     if config.is_stand_in {
         println!(
             "no --model_path was given and there is no ./XVERSE-13B-Chat: this is the mini model, which knows its training \
@@ -88,10 +92,13 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
     }
     let server = Server::new(config.title, config.limits, storage);
     let housekeeping = tokio::spawn(keep_house(server.clone()));
-    let app = router(server.clone(), config.leptos, &config.allowed_hosts);
+    let access = Access::new(config.access_token.as_ref());
+    let app = router(server.clone(), config.leptos, &config.allowed_hosts, access);
     let closed = CancellationToken::new();
-    let serving = axum::serve(listener, app).with_graceful_shutdown(closed.clone().cancelled_owned());
-    let serving = tokio::spawn(serving.into_future());
+    let serving = tokio::spawn({
+        let (limits, closed) = (server.limits.clone(), closed.clone());
+        async move { listener::serve(listener, app, &limits, &closed).await }
+    });
     let ended = load_and_serve(&server, signals, config.load, config.engine, &closed).await;
     housekeeping.abort();
     server.library.storage().settled().await;
@@ -100,6 +107,14 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
         let _ = tokio::time::timeout(std::time::Duration::from_millis(500), serving).await;
     }
     ended
+}
+
+/// Where the page is. A token that the program made is in it: that is how anybody gets to know it.
+fn url(address: SocketAddr, token: Option<&AccessToken>) -> String {
+    match token.and_then(AccessToken::to_show) {
+        Some(token) => format!("http://{address}/?access_token={token}"),
+        None => format!("http://{address}"),
+    }
 }
 
 /// Loads the model, then serves until told to end. Cancels `closed` where connections are to be closed in order.

@@ -53,8 +53,11 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Refuses with 421 what was sent to a name that is not this server's.
+/// Refuses with 421 what was sent to a name that is not this server's, and with 400 what asks for no path but a tunnel.
 pub async fn check_host(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response<Body> {
+    if request.uri().path_and_query().is_none() {
+        return refusal(&ChatError::new(ErrorCode::Malformed, "the request names no path; expected one"));
+    }
     if is_for_us(&hosts, request.uri(), request.headers()) {
         return next.run(request).await;
     }

@@ -4,23 +4,36 @@ use axum::{
     body::Body,
     http::{Method, Request},
 };
+use leptos::server_fn::axum::server_fn_paths;
 use serde_json::json;
-use xverse_chat::chat::{error::ErrorCode, info::EngineStatus, info::PageData};
+use xverse_chat::{
+    chat::{error::ErrorCode, info::EngineStatus, info::PageData},
+    server::routes::{LeadsTo, routes},
+};
 
 use crate::{
     client::{assert_refused, generation, request, say},
     house::{House, Plan},
 };
 
+/// Every route of the table, with something in the gaps of its path, and what lies beyond.
+fn every_route(house: &House) -> Vec<(Method, String)> {
+    let fill =
+        |path: &str| path.replace("{*path}", "xverse-chat.css").replace("{id}", "0").replace("{conversation}", "0");
+    let table = routes(&house.leptos).into_iter().map(|route| (route.method, fill(&route.path)));
+    table.chain([(Method::GET, "/no/such/page".to_owned()), (Method::DELETE, "/icon.svg".to_owned())]).collect()
+}
+
 const PATHS: [&str; 6] = ["/", "/healthz", "/readyz", "/metrics", "/pkg/xverse-chat.css", "/no/such/page"];
 
 #[tokio::test]
 async fn a_foreign_host_is_refused_on_every_route() {
     let house = House::build(Plan::default());
-    for path in PATHS.into_iter().chain(["/generations/0/events", "/api/page"]) {
+    for (method, path) in every_route(&house) {
         for host in ["evil.test", "evil.test:36000", "localhost.evil.test"] {
-            let request = Request::builder().uri(path).header("host", host).body(Body::empty()).unwrap();
-            assert_eq!(house.ask(request).await.status, 421, "{path} {host}");
+            let asked = Request::builder().method(method.clone()).uri(&path).header("host", host);
+            let asked = asked.header("connection", "upgrade").header("upgrade", "websocket");
+            assert_eq!(house.ask(asked.body(Body::empty()).unwrap()).await.status, 421, "{method} {path} {host}");
         }
     }
     for host in ["127.0.0.1:36000", "[::1]:36000", "chat.example.org"] {
@@ -54,9 +67,17 @@ async fn another_sites_page_cannot_command() {
 #[tokio::test]
 async fn commands_are_never_carried_out_by_reading() {
     let house = House::build(Plan::default());
-    for path in ["/api/send", "/api/regenerate", "/api/stop"] {
-        assert_eq!(house.get(path).await.status, 405, "{path}");
+    let commands: Vec<_> = server_fn_paths().collect();
+    assert!(commands.len() >= 5, "{commands:?}");
+    for (path, method) in commands {
+        assert_eq!(method, Method::POST, "{path}");
+        for reading in [Method::GET, Method::HEAD] {
+            let asked = request(reading, path).body(Body::empty()).unwrap();
+            assert_eq!(house.ask(asked).await.status, 405, "{path}");
+        }
     }
+    let reading = routes(&house.leptos).into_iter().filter(|route| route.method == Method::GET);
+    assert!(reading.into_iter().all(|route| route.leads_to != LeadsTo::Command && route.leads_to != LeadsTo::Login));
 }
 
 #[tokio::test]
@@ -77,6 +98,7 @@ async fn every_answer_carries_the_security_headers() {
         let is_file = path.starts_with("/pkg/");
         assert_eq!(reply.header("cache-control"), if is_file { "no-cache" } else { "no-store" }, "{path}");
         assert_eq!(reply.header("access-control-allow-origin"), "", "{path}");
+        assert_eq!(reply.header("x-request-id").len(), 32, "{path}");
     }
 }
 

@@ -9,12 +9,12 @@ use xverse_chat::{
         info::PromptFormat,
         message::Role,
     },
-    server::config::Limits,
+    server::{config::Limits, rates::Rate},
 };
 
 use crate::{
     client::{as_json, assert_refused, generation, say},
-    house::{House, Plan},
+    house::{ANSWER, House, Plan},
 };
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_full_queue_is_a_503_with_a_time_and_records_nothing() {
         house.whole(generation(started)).await;
     }
     let later = house.started(&say("three")).await;
-    assert_eq!(house.whole(generation(&later)).await.text(), Plan::default().answer);
+    assert_eq!(house.whole(generation(&later)).await.text(), ANSWER);
 }
 
 #[tokio::test]
@@ -170,4 +170,66 @@ async fn while_the_model_loads_commands_are_told_to_wait() {
     let reply = house.send(&say("hello")).await;
     assert_refused(&reply, 503, ErrorCode::ModelLoading);
     assert!(!reply.header("retry-after").is_empty());
+}
+
+#[tokio::test]
+async fn more_answers_at_once_than_an_owner_may_have_are_a_429_with_a_time() {
+    let limits = Limits { answers_per_owner: 2, ..Plan::default().limits };
+    let house = House::build(Plan { is_held: true, limits, ..Plan::default() });
+    let taken = [house.started(&say("one")).await, house.started(&say("two")).await];
+    let reply = house.send(&say("three")).await;
+    assert_refused(&reply, 429, ErrorCode::TooManyAnswers);
+    assert!(!reply.header("retry-after").is_empty() && reply.error().message.contains('2'), "{}", reply.body);
+    let other = house.post_as(0x3c, "/api/send", &as_json(&say("four"))).await;
+    assert_eq!(other.status, 200, "another owner is not held up");
+    house.gate.open();
+    for started in &taken {
+        house.whole(generation(started)).await;
+    }
+    house.server.tasks.close();
+    house.server.tasks.wait().await;
+    assert_eq!(house.send(&say("three")).await.status, 200, "their places are free again");
+}
+
+#[tokio::test]
+async fn asking_for_answers_more_often_than_an_owner_may_is_a_429_with_a_time() {
+    let limits = Limits { answers: Rate { per_minute: 30, burst: 3 }, ..Plan::default().limits };
+    let house = House::build(Plan { limits, ..Plan::default() });
+    let first = say("one");
+    for command in [&first, &say("two"), &say("three")] {
+        assert_eq!(house.send(command).await.status, 200);
+    }
+    let reply = house.send(&say("four")).await;
+    assert_refused(&reply, 429, ErrorCode::TooManyRequests);
+    assert!(matches!(reply.header("retry-after"), "2" | "3"), "{}", reply.header("retry-after"));
+    assert_eq!(house.send(&first).await.status, 200, "a command that is repeated asks for nothing new");
+    assert_eq!(house.n_chats().await, 3, "the page goes on");
+    assert_eq!(house.post_as(0x3c, "/api/send", &as_json(&say("four"))).await.status, 200);
+}
+
+#[tokio::test]
+async fn asking_for_anything_is_bounded_too() {
+    let limits = Limits { requests: Rate { per_minute: 60, burst: 5 }, ..Plan::default().limits };
+    let house = House::build(Plan { limits, ..Plan::default() });
+    let page = json!({ "conversation": null });
+    for _ in 0..5 {
+        assert_eq!(house.post("/api/page", &page).await.status, 200);
+    }
+    assert_refused(&house.post("/api/page", &page).await, 429, ErrorCode::TooManyRequests);
+    assert_eq!(house.get("/").await.status, 200, "page loads are counted apart");
+    assert_eq!(house.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn more_conversations_than_an_owner_may_have_are_a_409() {
+    let limits = Limits { conversations_per_owner: 2, ..Plan::default().limits };
+    let house = House::build(Plan { limits, ..Plan::default() });
+    let first = say("one");
+    house.started(&first).await;
+    house.started(&say("two")).await;
+    let reply = house.send(&say("three")).await;
+    assert_refused(&reply, 409, ErrorCode::TooManyConversations);
+    assert!(reply.error().message.contains('2'), "{}", reply.body);
+    house.post("/api/delete", &json!({ "conversation": first.conversation })).await;
+    assert_eq!(house.send(&say("three")).await.status, 200);
 }

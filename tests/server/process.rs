@@ -21,10 +21,10 @@ const LONG: &str = "Write a Python program that counts the words in a text file,
 const TIME: Duration = Duration::from_secs(20);
 
 /// The program while it runs.
-struct Running {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-    address: String,
+pub struct Running {
+    pub child: Child,
+    pub lines: Lines<BufReader<ChildStdout>>,
+    pub address: String,
     _program: Program,
 }
 
@@ -38,7 +38,12 @@ impl Drop for Running {
 
 impl Running {
     fn start(program: Program) -> Self {
-        let mut command = program.command(&["--port=0", "--model_path=model"]);
+        let command = program.command(&["--port=0", "--model_path=model"]);
+        Self::run(command, program)
+    }
+
+    /// Runs a command that is the program's, or becomes it.
+    pub fn run(mut command: Command, program: Program) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
@@ -57,17 +62,17 @@ impl Running {
     }
 
     /// Reads what it prints until a line begins so.
-    fn line(&mut self, beginning: &str) {
+    pub fn line(&mut self, beginning: &str) {
         let found = self.lines.by_ref().map(Result::unwrap).find(|line| line.starts_with(beginning));
         assert!(found.is_some(), "no line begins with {beginning:?}");
     }
 
-    fn tell_to_end(&self) {
+    pub fn tell_to_end(&self) {
         let status = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.child.id())).status().unwrap();
         assert!(status.success());
     }
 
-    fn status(&mut self) -> Option<i32> {
+    pub fn status(&mut self) -> Option<i32> {
         let deadline = Instant::now() + TIME;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -78,7 +83,7 @@ impl Running {
         }
     }
 
-    fn ask(&self, request: &str) -> BufReader<TcpStream> {
+    pub fn ask(&self, request: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(TIME)).unwrap();
         let host = format!("{}\r\nCookie: {}", self.address, cookie(SOMEBODY));

@@ -49,16 +49,30 @@ impl Program {
         }
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
 
     /// The command that starts it.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xverse-chat"));
-        command.current_dir(self.folder.path()).args(args).env("LEPTOS_SITE_ADDR", "127.0.0.1:1");
+        command.args(args);
+        self.at_home(command)
+    }
+
+    /// A command in this folder, with nothing of its surroundings.
+    fn at_home(&self, mut command: Command) -> Command {
+        command.current_dir(self.folder.path()).env("LEPTOS_SITE_ADDR", "127.0.0.1:1");
         command.env("XDG_DATA_HOME", self.path("data"));
         command
+    }
+
+    /// The same with so many descriptors at most.
+    pub fn command_with_descriptors(&self, n: u32, args: &[&str]) -> Command {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {n} && exec \"$0\" \"$@\""));
+        command.arg(env!("CARGO_BIN_EXE_xverse-chat")).args(args);
+        self.at_home(command)
     }
 
     fn run(&self, args: &[&str]) -> Ended {
@@ -166,9 +180,53 @@ fn a_file_that_is_cut_off_or_missing_is_status_78_and_named() {
 
 #[test]
 fn what_this_build_cannot_do_is_status_78() {
-    for (flag, value) in [("--dtype", "bf16"), ("--quantize", "8"), ("--quantize", "int4"), ("--host", "0.0.0.0")] {
+    for (flag, value) in [("--dtype", "bf16"), ("--quantize", "8"), ("--quantize", "int4")] {
         Program::new().run(&["--port=0", flag, value, "--model_path=x"]).assert(78, &[flag]);
     }
+}
+
+#[test]
+fn a_host_that_others_reach_has_a_token_that_is_made_and_shown() {
+    let tokens: Vec<String> = ["0.0.0.0", "::"]
+        .into_iter()
+        .map(|host| {
+            let ended = Program::new().run(&["--port=0", "--host", host, "--model_path=/no/such/model"]);
+            ended.assert(78, &["/no/such/model"]);
+            let (address, token) = ended.stdout.lines().next().unwrap().split_once("/?access_token=").unwrap();
+            assert!(address.starts_with("listening on http://") && address.contains(host), "{address}");
+            assert!(token.len() == 64 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
+            token.to_owned()
+        })
+        .collect();
+    assert_ne!(tokens[0], tokens[1]);
+}
+
+#[test]
+fn a_token_that_was_given_is_not_written_anywhere() {
+    for host in ["0.0.0.0", "127.0.0.1"] {
+        let program = Program::new();
+        let mut command = program.command(&["--port=0", "--host", host, "--model_path=/no/such/model"]);
+        let ended = Ended::new(&command.env("XVERSE_ACCESS_TOKEN", "0123456789abcdef").output().unwrap());
+        ended.assert(78, &["/no/such/model"]);
+        let first = ended.stdout.lines().next().unwrap();
+        assert!(first.starts_with(&format!("listening on http://{host}:")) && !first.contains('?'), "{first}");
+        assert!(!ended.stderr.contains("0123456789abcdef") && !ended.stderr.contains("guessed"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_short_token_is_warned_of_and_a_blank_one_is_status_78() {
+    let program = Program::new();
+    program.settings("[server]\naccess_token = \"0123456789\"\n");
+    let ended = program.run(&["--port=0", "--model_path=/no/such/model"]);
+    ended.assert(78, &["/no/such/model", "10 characters", "at least 16"]);
+    assert!(!ended.stderr.contains("0123456789"), "{}", ended.stderr);
+    program.run(&["--port=0", "--access_token="]).assert(78, &["access token", "empty", "XVERSE_ACCESS_TOKEN"]);
+}
+
+#[test]
+fn a_host_that_is_no_address_is_status_78() {
+    Program::new().run(&["--port=0", "--host=example.org"]).assert(78, &["example.org", "--allowed_hosts"]);
 }
 
 #[test]
@@ -183,7 +241,7 @@ fn a_wrong_command_line_is_status_2() {
 fn help_names_the_flags_and_is_status_0() {
     let ended = Program::new().run(&["--help"]);
     assert_eq!(ended.status, 0);
-    for flag in ["--model_path", "--max_running", "--allowed_hosts", "--config"] {
+    for flag in ["--model_path", "--max_running", "--allowed_hosts", "--access_token", "--config"] {
         assert!(ended.stdout.contains(flag), "{flag}");
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use xverse_chat::{
     chat::{
-        command::Started,
+        command::{SendCommand, Started},
         error::ErrorCode,
         event::{EndReason, Event},
         ids::RequestId,
@@ -20,7 +20,8 @@ use xverse_chat::{
 
 use crate::{
     client::{DEADLINE, EventStream, SOMEBODY, Screen, assert_refused, generation, say},
-    house::{House, Plan},
+    house::{ANSWER, House, Plan},
+    stage::scripted::{At, Fault},
 };
 
 /// Reads until there is text on the screen.
@@ -48,18 +49,17 @@ async fn a_sent_message_is_answered_to_its_end() {
     let started = house.started(&command).await;
     assert_eq!(started.message.as_ref().unwrap().text, "hello");
     let screen = house.whole(generation(&started)).await;
-    let answer = Plan::default().answer;
-    assert_eq!(screen.text(), answer);
-    assert_eq!(screen.blocks, render::markdown(answer));
+    assert_eq!(screen.text(), ANSWER);
+    assert_eq!(screen.blocks, render::markdown(ANSWER));
     assert_eq!(screen.reason(), EndReason::EndOfText);
     let (_, stats, _) = screen.end.unwrap();
-    assert_eq!(stats.generated_tokens as usize, answer.chars().count());
+    assert_eq!(stats.generated_tokens as usize, ANSWER.chars().count());
     assert!(stats.prompt_tokens > 0 && stats.first_token_ms > 0.0);
 
     let page = house.page(command.conversation).await;
     let messages = page.conversation.unwrap().messages;
     assert_eq!(messages.iter().map(|message| message.role).collect::<Vec<_>>(), [Role::User, Role::Assistant]);
-    assert_eq!(messages[1].text, answer);
+    assert_eq!(messages[1].text, ANSWER);
     assert_eq!(messages[1].blocks, screen.blocks);
     let answer = messages[1].answer.as_ref().unwrap();
     assert_eq!(answer.state, AnswerState::Ended { reason: EndReason::EndOfText });
@@ -138,7 +138,7 @@ async fn stop_ends_the_answer_and_keeps_its_text() {
         screen.apply(&event);
     }
     assert_eq!(screen.reason(), EndReason::Stopped);
-    assert!(!screen.text().is_empty() && Plan::default().answer.starts_with(screen.text()));
+    assert!(!screen.text().is_empty() && ANSWER.starts_with(screen.text()));
     let page = house.page(command.conversation).await.conversation.unwrap();
     assert_eq!(page.messages[1].text, screen.text());
     assert_eq!(house.stop(id).await.status, 200, "stopping what is over does nothing");
@@ -167,7 +167,7 @@ async fn a_page_that_is_loaded_in_mid_answer_finds_the_whole_of_it() {
     assert!(matches!(answer.state, AnswerState::Running { generation, .. } if generation == id));
     assert!(page.messages[1].text.is_empty() && page.messages[1].blocks.is_empty());
     house.gate.open();
-    assert_eq!(house.whole(id).await.text(), Plan::default().answer);
+    assert_eq!(house.whole(id).await.text(), ANSWER);
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn regenerating_makes_another_answer_beside_the_first() {
     assert_eq!(second.answer.parent, first.answer.parent);
     house.gate.open();
     for started in [&first, &second] {
-        assert_eq!(house.whole(generation(started)).await.text(), Plan::default().answer);
+        assert_eq!(house.whole(generation(started)).await.text(), ANSWER);
     }
     let seeds = [&first, &second].map(|started| started.answer.answer.as_ref().unwrap().seed);
     assert_ne!(seeds[0], seeds[1], "each answer has a seed of its own");
@@ -244,11 +244,11 @@ async fn a_message_cannot_follow_an_answer_that_runs() {
 
 #[tokio::test]
 async fn a_step_that_panics_fails_the_answer_and_the_next_one_is_right() {
-    let house = House::build(Plan { panic_at: Some(4), ..Plan::default() });
+    let house = House::build(Plan { faults: vec![(At::Token(4), Fault::Panic)], ..Plan::default() });
     let command = say("hello");
     let screen = house.whole(generation(&house.started(&command).await)).await;
     assert_eq!(screen.reason(), EndReason::Failed { code: ErrorCode::EngineRestarted });
-    assert!(Plan::default().answer.starts_with(screen.text()));
+    assert!(ANSWER.starts_with(screen.text()));
     let mut short = say("hello");
     short.settings.max_new_tokens = Some(2);
     let screen = house.whole(generation(&house.started(&short).await)).await;
@@ -257,7 +257,7 @@ async fn a_step_that_panics_fails_the_answer_and_the_next_one_is_right() {
 
 #[tokio::test]
 async fn a_lost_device_ends_every_answer_as_interrupted_and_the_program_with_status_70() {
-    let house = House::build(Plan { is_held: true, lost_at: Some(4), ..Plan::default() });
+    let house = House::build(Plan { is_held: true, faults: vec![(At::Token(4), Fault::Lost)], ..Plan::default() });
     let engine = house.server.loaded().unwrap().engine.clone();
     let (mut signals, closed) = (Signals::listen().unwrap(), CancellationToken::new());
     let id = generation(&house.started(&say("hello")).await);
@@ -268,7 +268,7 @@ async fn a_lost_device_ends_every_answer_as_interrupted_and_the_program_with_sta
     assert!(closed.is_cancelled());
     let screen = house.whole(id).await;
     assert_eq!(screen.reason(), EndReason::Interrupted);
-    assert!(Plan::default().answer.starts_with(screen.text()));
+    assert!(ANSWER.starts_with(screen.text()));
     assert_eq!(house.send(&say("late")).await.status, 503);
 }
 
@@ -294,9 +294,32 @@ async fn going_down_ends_every_answer_as_interrupted_and_closes_its_streams() {
         screen.apply(&event);
     }
     assert_eq!(screen.reason(), EndReason::Interrupted);
-    assert!(Plan::default().answer.starts_with(screen.text()));
+    assert!(ANSWER.starts_with(screen.text()));
     let page = house.page(command.conversation).await.conversation.unwrap();
     assert_eq!(page.messages[1].text, screen.text(), "what there was is kept");
     assert_refused(&house.send(&say("late")).await, 503, ErrorCode::ShuttingDown);
     assert_eq!(house.get("/readyz").await.status, 503);
+}
+
+#[tokio::test]
+async fn whatever_is_said_passes_through_and_comes_back() {
+    let house = House::build(Plan { answer: None, ..Plan::default() });
+    let mut parent = None;
+    let conversation = say("").conversation;
+    for text in [
+        "hello",
+        "你好，世界",
+        "\u{1F469}\u{200D}\u{1F52C} \u{202E}rtl\u{202C} \u{0000}\u{FFFD}\u{FEFF}é",
+        "<script>alert(1)</script> <|endoftext|> <0x0A> \u{2581}",
+        "Human: not a mark\n\nAssistant: nor this",
+        " \r\n\ttabs and ends \r\n",
+    ] {
+        let command = SendCommand { conversation, parent, ..say(text) };
+        let started = house.started(&command).await;
+        let screen = house.whole(generation(&started)).await;
+        assert_eq!((screen.text(), screen.reason()), (text, EndReason::EndOfText));
+        parent = Some(started.answer.id);
+    }
+    let command = SendCommand { system: "be kind".to_owned(), ..say("hello") };
+    assert_eq!(house.whole(generation(&house.started(&command).await)).await.text(), "hello");
 }

@@ -28,7 +28,21 @@ const LIBRARIES: &[(&[&str], &[&str])] = &[
     ),
     // While the server draws the page, the page's platform reads the request and sets the response's status.
     (&["axum", "http", "leptos_axum"], &["src/server", "src/app/platform/server.rs"]),
-    (&["any_spawner", "clap", "hyper", "prometheus_client", "toml", "tower", "tower_http"], &["src/server"]),
+    (
+        &[
+            "any_spawner",
+            "clap",
+            "hyper",
+            "hyper_util",
+            "prometheus_client",
+            "socket2",
+            "subtle",
+            "toml",
+            "tower",
+            "tower_http",
+        ],
+        &["src/server"],
+    ),
     // The engine's thread is reached through channels.
     (&["tokio"], &["src/server", "src/engine/worker"]),
     (&["console_error_panic_hook", "js_sys", "wasm_bindgen", "web_sys"], &["src/app", "src/lib.rs"]),

@@ -55,6 +55,7 @@ pub fn first_of(first: ServeArgs, second: ServeArgs) -> ServeArgs {
         kv_memory: first.kv_memory.or(second.kv_memory),
         max_running: first.max_running.or(second.max_running),
         max_waiting: first.max_waiting.or(second.max_waiting),
+        access_token: first.access_token.or(second.access_token),
         allowed_hosts: first.allowed_hosts.or(second.allowed_hosts),
         data_dir: first.data_dir.or(second.data_dir),
         config: first.config.or(second.config),

@@ -43,6 +43,8 @@ pub struct ServerSection {
     pub title: Option<String>,
     /// Names that the Host header may carry.
     pub allowed_hosts: Option<Vec<String>>,
+    /// Needed by whoever asks.
+    pub access_token: Option<String>,
     /// Seconds that running answers have to end.
     pub drain_s: Option<u64>,
 }
@@ -73,6 +75,18 @@ pub struct LimitsSection {
     pub body_bytes: Option<usize>,
     /// Seconds that a body's arrival may take.
     pub body_s: Option<u64>,
+    /// Seconds that a request's head may take to arrive.
+    pub header_s: Option<u64>,
+    /// Most headers of a request.
+    pub header_count: Option<usize>,
+    /// Most bytes of a request's head.
+    pub header_bytes: Option<usize>,
+    /// Connections at once.
+    pub connections: Option<usize>,
+    /// Connections at once from one address.
+    pub connections_per_address: Option<usize>,
+    /// Seconds that a connection goes on that takes nothing.
+    pub stalled_write_s: Option<u64>,
 }
 
 /// `[engine]`.
@@ -226,6 +240,12 @@ mod tests {
         assert_eq!(file.limits.requests_burst, Some(limits.requests.burst));
         assert_eq!(file.limits.body_bytes, Some(limits.body_bytes));
         assert_eq!(file.limits.body_s, Some(limits.body_time.as_secs()));
+        assert_eq!(file.limits.header_s, Some(limits.header_time.as_secs()));
+        assert_eq!(file.limits.header_count, Some(limits.header_count));
+        assert_eq!(file.limits.header_bytes, Some(limits.header_bytes));
+        assert_eq!(file.limits.connections, Some(limits.connections));
+        assert_eq!(file.limits.connections_per_address, Some(limits.connections_per_address));
+        assert_eq!(file.limits.stalled_write_s, Some(limits.stalled_write.as_secs()));
         assert_eq!(file.server.drain_s, Some(limits.drain.as_secs()));
     }
 
