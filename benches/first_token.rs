@@ -25,6 +25,7 @@ const QUESTIONS: [&str; 3] =
 struct Server {
     process: Child,
     address: String,
+    _data: tempfile::TempDir,
 }
 
 impl Drop for Server {
@@ -64,8 +65,10 @@ fn main() -> Result<()> {
 }
 
 fn start() -> Result<Server> {
+    let data = tempfile::tempdir().context("a folder for conversations")?;
     let mut process = Command::new(env!("CARGO_BIN_EXE_xverse-chat"))
-        .args(["--port=0", "--model_path=models/xverse-mini"])
+        .args(["--port=0", "--model_path=models/xverse-mini", "--data_dir"])
+        .arg(data.path())
         .stdout(Stdio::piped())
         .spawn()
         .context("starting the server")?;
@@ -75,7 +78,7 @@ fn start() -> Result<Server> {
     let address = line.strip_prefix("listening on http://").with_context(|| format!("unexpected: {line}"))?.to_owned();
     // Whatever else it prints is read, so that it never waits for us.
     std::thread::spawn(move || lines.for_each(drop));
-    let server = Server { process, address };
+    let server = Server { process, address, _data: data };
     let deadline = Instant::now() + TIMEOUT;
     while !get(&server.address, "/readyz")?.starts_with("HTTP/1.1 200") {
         if Instant::now() > deadline {
@@ -92,13 +95,18 @@ fn first_token(address: &str, question: &str) -> Result<Duration> {
         "text": question, "system": "", "settings": {"max_new_tokens": 2},
     }})
     .to_string();
+    // Each round is another visitor's, so that none asks too often.
+    let cookie = format!("owner={0:032x}{0:032x}", ConversationId::random().as_u128());
     let began = Instant::now();
-    let answer = post(address, "/api/send", &body)?;
+    let answer = post(address, "/api/send", &cookie, &body)?;
     let (_, json) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
     let started: Value = serde_json::from_str(json).with_context(|| format!("unexpected: {answer}"))?;
     let generation = started["answer"]["answer"]["state"]["running"]["generation"].as_str().context("no generation")?;
     let mut stream = connect(address)?;
-    write!(stream, "GET /generations/{generation}/events?after=0 HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+    write!(
+        stream,
+        "GET /generations/{generation}/events?after=0 HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}\r\n\r\n"
+    )?;
     for line in BufReader::new(stream).lines() {
         let line = line?;
         if line.contains("\"tail\":") || line.contains("\"block\":") {
@@ -108,11 +116,11 @@ fn first_token(address: &str, question: &str) -> Result<Duration> {
     bail!("the events ended without text")
 }
 
-fn post(address: &str, path: &str, body: &str) -> Result<String> {
+fn post(address: &str, path: &str, cookie: &str, body: &str) -> Result<String> {
     let mut stream = connect(address)?;
     write!(
         stream,
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )?;
     let mut answer = String::new();

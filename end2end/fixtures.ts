@@ -113,6 +113,17 @@ export class Chat {
     return this.answer();
   }
 
+  /** The conversation of this title in the list. */
+  listed(title: string | RegExp): Locator {
+    return this.handle("chat-item").filter({ has: this.page.locator(".chat-title").filter({ hasText: title }) });
+  }
+
+  /** Begins a new conversation. */
+  async begin(): Promise<void> {
+    await this.handle("new-chat").filter({ visible: true }).click();
+    await expect(this.handle("starter").first()).toBeVisible();
+  }
+
   /** The control inside a setting, with the settings open. */
   async setting(name: string): Promise<Locator> {
     const handle = this.handle(`setting-${name}`);

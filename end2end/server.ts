@@ -28,7 +28,7 @@ export class Server {
     const folder = mkdtempSync(join(tmpdir(), "xverse-end2end-"));
     const config = join(folder, "Leptos.toml");
     writeFileSync(config, settings());
-    const args = ["--config", config, "--port", "0", "--model_path", model, ...flags];
+    const args = ["--config", config, "--data_dir", join(folder, "data"), "--port", "0", "--model_path", model, ...flags];
     const started = spawn(binary, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
     const url = await announcedUrl(started);
     const server = new Server(url, started, folder);

@@ -8,11 +8,12 @@ model=models/xverse-mini
 deadline=$((SECONDS + 2700))
 log=$(mktemp)
 answer=$(mktemp)
+data=$(mktemp -d)
 pid=""
 
 stop() {
   if [ -n "$pid" ] && kill "$pid" 2>/dev/null; then wait "$pid" || true; fi
-  rm -f "$log" "$answer"
+  rm -rf "$log" "$answer" "$data"
 }
 trap stop EXIT
 
@@ -39,7 +40,7 @@ fetch() {
 }
 
 choose_toolchain
-cargo leptos serve --release -- --port 0 --model_path "$model" --tokenizer_path "$model" >"$log" 2>&1 &
+cargo leptos serve --release -- --port 0 --model_path "$model" --tokenizer_path "$model" --data_dir "$data" >"$log" 2>&1 &
 pid=$!
 
 wait_for "listening line" listening

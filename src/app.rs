@@ -11,6 +11,7 @@ pub mod preferences;
 pub mod shell;
 
 mod answer;
+mod chats;
 mod components;
 mod drafts;
 #[cfg_attr(feature = "ssr", expect(dead_code, reason = "only a browser opens streams"))]
@@ -20,8 +21,11 @@ mod i18n;
 mod json;
 mod keys;
 mod scroll;
+mod shortcuts;
 mod starters;
+mod state;
 mod store;
+mod timer;
 mod transcript;
 mod view;
 

@@ -8,12 +8,18 @@
 
 #[path = "server/authorisation.rs"]
 mod authorisation;
+#[path = "server/broken_models.rs"]
+mod broken_models;
 #[path = "server/client.rs"]
 mod client;
 #[path = "server/crash.rs"]
 mod crash;
+#[path = "server/drops.rs"]
+mod drops;
 #[path = "server/edge.rs"]
 mod edge;
+#[path = "server/faults.rs"]
+mod faults;
 #[path = "server/house.rs"]
 mod house;
 #[path = "server/keeping.rs"]
@@ -24,10 +30,14 @@ mod limits;
 mod process;
 #[path = "server/program.rs"]
 mod program;
+#[path = "server/soak.rs"]
+mod soak;
 #[path = "support/stage.rs"]
 mod stage;
 #[path = "server/streaming.rs"]
 mod streaming;
+#[path = "support/support.rs"]
+mod support;
 #[path = "server/token.rs"]
 mod token;
 #[path = "server/wall.rs"]

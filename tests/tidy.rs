@@ -39,6 +39,7 @@ const RULES: &[Rule] = &[
     shape::no_test_is_left_out,
     shape::features_choose_modules_only,
     shape::tests_do_not_sleep,
+    shape::the_clock_that_can_be_set_is_asked_in_one_place,
     shape::no_globs,
 ];
 

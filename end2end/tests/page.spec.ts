@@ -15,10 +15,11 @@ test.describe("before the program arrives", () => {
   });
 });
 
-test("the conversation is readable without scripts", async ({ browser, chat, page, server }) => {
+test("the conversation is readable without scripts", async ({ browser, chat, context, page, server }) => {
   await chat.open();
   const answer = await chat.ask(dialogue("poet").turns[0]!.question);
-  const plain = await browser.newContext({ javaScriptEnabled: false, baseURL: server.url });
+  const storageState = await context.storageState();
+  const plain = await browser.newContext({ javaScriptEnabled: false, baseURL: server.url, storageState });
   const reader = new Chat(await plain.newPage());
   await reader.page.goto(page.url());
   await expect(reader.questions.first()).toContainText(dialogue("poet").turns[0]!.question);

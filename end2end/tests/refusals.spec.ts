@@ -4,7 +4,7 @@ import { Server } from "../server.ts";
 
 const { question } = dialogue("lighthouse").turns[0]!;
 
-test.use({ provoked: /status of (422|503)/ });
+test.use({ provoked: /status of (422|429|503)/ });
 
 /** What was refused is in the composer again, with the reason above it, and nothing else has happened. */
 async function refused(chat: Chat, text: string, reason: RegExp): Promise<void> {
@@ -35,9 +35,11 @@ test("a message of more bytes than are taken is not sent and stays", async ({ ch
   expect(sent).toBe(0);
 });
 
-test("a full queue is told of, and the message comes back", async ({ chat, context }) => {
+test("a full queue is told of, and the message comes back", async ({ browser, chat }) => {
   const server = await Server.start("--max_running", "1", "--max_waiting", "1");
-  const others = [new Chat(await context.newPage()), new Chat(await context.newPage())];
+  // Somebody else each: nobody fills a queue alone.
+  const visitors = [await browser.newContext(), await browser.newContext()];
+  const others = await Promise.all(visitors.map(async (visitor) => new Chat(await visitor.newPage())));
   for (const [index, other] of others.entries()) {
     await other.open(server.url);
     await other.say(question);
@@ -53,5 +55,24 @@ test("a full queue is told of, and the message comes back", async ({ chat, conte
   }
   await chat.handle("send").click();
   await chat.over("done");
+  for (const visitor of visitors) await visitor.close();
   await server.stop();
+});
+
+test("more answers at once than one may have are refused with a time, and the message comes back", async ({ chat, context }) => {
+  const others = [new Chat(await context.newPage()), new Chat(await context.newPage())];
+  await chat.open();
+  for (const other of others) {
+    await other.open();
+    await other.say(question);
+    await other.grown(5);
+  }
+  await chat.say("你好");
+  await refused(chat, "你好", /同时生成的回答已达上限.*请在 \d+ 秒后重试/);
+  for (const other of others) {
+    await other.handle("stop").click();
+    await other.over("stopped");
+  }
+  await chat.handle("send").click();
+  await chat.over("done");
 });

@@ -54,8 +54,15 @@ pub fn keep(store: Store) {
     });
 }
 
-/// Goes to one of the page's own addresses; nothing happens where one is there already.
+/// Goes to one of the page's own addresses, and closes the list that led there; nothing else happens where one is there
+/// already.
 pub fn go(store: Store, path: &str) {
+    platform::order("chats", "hidePopover");
+    open(store, path);
+}
+
+/// Opens one of the page's own addresses; nothing happens where one is there already.
+pub fn open(store: Store, path: &str) {
     let address = Address::parse(path);
     if address != Address::parse(&platform::path()) {
         platform::push_path(path);

@@ -71,10 +71,14 @@ pub struct Answer {
     pub blocks: Vec<Block>,
     /// Blocks after those, replaced as a whole.
     pub tail: Vec<Block>,
+    /// How many blocks stayed final, each time it was gone on with.
+    pub thawed: Vec<usize>,
     /// The whole text, once it is over.
     pub text: String,
     /// Counts and times: what is known of the prompt from the beginning, the rest once it is over.
     pub stats: AnswerStats,
+    /// Whether it is kept beyond the server's end.
+    pub is_saved: bool,
 }
 
 impl Answer {
@@ -82,22 +86,29 @@ impl Answer {
     #[must_use]
     pub fn from_message(message: &MessageView) -> Option<Self> {
         let view = message.answer.as_ref()?;
-        let (generation, cursor, phase, tail) = match &view.state {
-            AnswerState::Running { generation, seq: 0, .. } => {
-                (Some(*generation), 0, Phase::Queued { place: 0 }, vec![])
-            }
-            AnswerState::Running { generation, seq, tail } => (Some(*generation), *seq, Phase::Streaming, tail.clone()),
-            AnswerState::Ended { reason } => (None, 0, Phase::Ended { reason: *reason }, vec![]),
-        };
-        Some(Self {
-            generation,
-            cursor,
-            phase,
+        let mut answer = Self {
+            generation: None,
+            cursor: 0,
+            phase: Phase::Queued { place: 0 },
             blocks: message.blocks.clone(),
-            tail,
+            tail: Vec::new(),
+            thawed: Vec::new(),
             text: message.text.clone(),
             stats: view.stats,
-        })
+            is_saved: true,
+        };
+        match &view.state {
+            AnswerState::Running { generation, seq, tail } => {
+                answer.generation = Some(*generation);
+                answer.cursor = *seq;
+                answer.tail.clone_from(tail);
+                if *seq > 0 {
+                    answer.phase = Phase::Streaming;
+                }
+            }
+            AnswerState::Ended { reason } => answer.phase = Phase::Ended { reason: *reason },
+        }
+        Some(answer)
     }
 
     /// Takes one event in.
@@ -121,13 +132,23 @@ impl Answer {
                 self.phase = Phase::Streaming;
                 self.tail = blocks;
             }
-            EventKind::End { reason, stats, text, .. } => {
+            EventKind::End { reason, stats, text, is_saved } => {
                 self.phase = Phase::Ended { reason };
                 self.tail.clear();
                 self.stats = stats;
                 self.text = text;
+                self.is_saved = is_saved;
             }
         }
+    }
+
+    /// Takes in how the server has it: as it ended elsewhere, or as it is being gone on with.
+    pub fn take_up(&mut self, fresh: Self) {
+        let mut thawed = std::mem::take(&mut self.thawed);
+        if self.phase.is_over() {
+            thawed.push(fresh.blocks.len());
+        }
+        *self = Self { thawed, ..fresh };
     }
 
     /// The server knows nothing of it any more: what was seen stays, as an interrupted answer.
@@ -136,6 +157,26 @@ impl Answer {
             self.blocks.append(&mut self.tail);
             self.phase = Phase::Ended { reason: EndReason::Interrupted };
         }
+    }
+
+    /// Whether it broke off in the middle, so that one can go on with it.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        let Phase::Ended { reason } = self.phase else { return false };
+        match reason {
+            EndReason::Length | EndReason::Stopped | EndReason::Interrupted | EndReason::Failed { .. } => {
+                !self.text.is_empty()
+            }
+            EndReason::EndOfText | EndReason::StopString => false,
+        }
+    }
+
+    /// A name for what block number `index` is drawn as. One that was final and grows again, since the answer is gone on
+    /// with, is drawn anew: it has another name than before.
+    #[must_use]
+    pub fn block_key(&self, index: usize) -> u128 {
+        let n_thawed = self.thawed.iter().filter(|n_kept| index >= **n_kept).count();
+        ((n_thawed as u128) << 64) + index as u128
     }
 
     /// How many blocks are shown.
@@ -160,7 +201,13 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::markup::Inline;
+    use crate::chat::{
+        error::ErrorCode,
+        ids::MessageId,
+        markup::Inline,
+        message::{AnswerView, Role},
+        settings::Sampling,
+    };
 
     fn paragraph(text: &str) -> Block {
         Block::Paragraph { inlines: vec![Inline::Text { text: text.to_owned() }] }
@@ -173,8 +220,22 @@ mod tests {
             phase: Phase::Queued { place: 0 },
             blocks: Vec::new(),
             tail: Vec::new(),
+            thawed: Vec::new(),
             text: String::new(),
             stats: AnswerStats::default(),
+            is_saved: true,
+        }
+    }
+
+    fn message(state: AnswerState, blocks: Vec<Block>) -> MessageView {
+        MessageView {
+            id: MessageId::random(),
+            parent: None,
+            role: Role::Assistant,
+            created_ms: 0,
+            text: String::new(),
+            blocks,
+            answer: Some(AnswerView { state, stats: AnswerStats::default(), sampling: Sampling::default(), seed: 1 }),
         }
     }
 
@@ -261,5 +322,61 @@ mod tests {
         answer.apply(Event { seq: 99, kind: EventKind::Tail { blocks: vec![paragraph("late")] } });
         answer.lose();
         assert_eq!(answer, before);
+    }
+
+    #[test]
+    fn a_running_answer_is_taken_up_where_its_snapshot_ends() {
+        let generation = GenerationId::random();
+        let state = AnswerState::Running { generation, seq: 6, tail: vec![paragraph("tw")] };
+        let mut answer = Answer::from_message(&message(state, vec![paragraph("one")])).unwrap();
+        assert_eq!((answer.phase, answer.cursor, answer.n_blocks()), (Phase::Streaming, 6, 2));
+        for event in log() {
+            answer.apply(event);
+        }
+        assert_eq!(answer.blocks, [paragraph("one"), paragraph("two")]);
+        assert_eq!(answer.phase.name(), "done");
+
+        let state = AnswerState::Running { generation, seq: 0, tail: Vec::new() };
+        assert_eq!(Answer::from_message(&message(state, Vec::new())).unwrap().phase.name(), "queued");
+    }
+
+    #[test]
+    fn only_an_answer_that_broke_off_with_text_can_be_gone_on_with() {
+        let code = ErrorCode::Internal;
+        for (reason, expected) in [
+            (EndReason::Length, true),
+            (EndReason::Stopped, true),
+            (EndReason::Interrupted, true),
+            (EndReason::Failed { code }, true),
+            (EndReason::EndOfText, false),
+            (EndReason::StopString, false),
+        ] {
+            let mut answer = Answer { text: "one".to_owned(), ..running() };
+            assert!(!answer.is_cut_off());
+            answer.phase = Phase::Ended { reason };
+            assert_eq!(answer.is_cut_off(), expected, "{reason:?}");
+            answer.text.clear();
+            assert!(!answer.is_cut_off());
+        }
+    }
+
+    #[test]
+    fn a_block_that_grows_again_gets_another_name_and_a_final_one_keeps_its() {
+        let mut answer = running();
+        for event in log() {
+            answer.apply(event);
+        }
+        let before = [0, 1].map(|index| answer.block_key(index));
+        let tail = vec![paragraph("tw")];
+        let state = AnswerState::Running { generation: GenerationId::random(), seq: 0, tail };
+        answer.take_up(Answer::from_message(&message(state, vec![paragraph("one")])).unwrap());
+        let growing = [0, 1].map(|index| answer.block_key(index));
+        assert_eq!(before[0], growing[0]);
+        assert_ne!(before[1], growing[1]);
+        answer.apply(Event { seq: 1, kind: EventKind::Block { index: 1, block: paragraph("two") } });
+        let ended = AnswerState::Ended { reason: EndReason::Stopped };
+        let blocks = vec![paragraph("one"), paragraph("two"), paragraph("three")];
+        answer.take_up(Answer::from_message(&message(ended, blocks)).unwrap());
+        assert_eq!([0, 1].map(|index| answer.block_key(index)), growing);
     }
 }

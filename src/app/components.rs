@@ -6,7 +6,10 @@
 pub mod actions;
 pub mod answer;
 pub mod button;
+pub mod chats;
 pub mod composer;
+pub mod device;
+pub mod edit;
 pub mod engine;
 pub mod header;
 pub mod icon;
@@ -18,3 +21,4 @@ pub mod settings;
 pub mod start;
 pub mod status;
 pub mod transcript;
+pub mod writing;

@@ -4,7 +4,7 @@
 //! so that keeping one never overwrites another.
 
 use super::platform;
-use crate::chat::ids::ConversationId;
+use crate::chat::ids::{ConversationId, MessageId};
 
 /// What a draft is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Kind {
     Message,
     /// The system prompt from the next message on.
     System,
+    /// This message, as it is to be said instead.
+    Edit(MessageId),
 }
 
 /// The draft of a conversation, `None` for one that is not begun.
@@ -38,6 +40,22 @@ pub fn forget(kind: Kind, conversation: Option<ConversationId>) {
     platform::store(&key(kind, conversation), None);
 }
 
+/// The messages of a conversation that are being edited.
+#[must_use]
+pub fn edited(conversation: ConversationId) -> Vec<MessageId> {
+    let keys = platform::stored_keys().into_iter();
+    keys.filter_map(|key| key.strip_prefix(&format!("edit:{conversation}:"))?.parse().ok()).collect()
+}
+
+/// Forgets all drafts of these conversations.
+pub fn forget_all(is_gone: impl Fn(ConversationId) -> bool) {
+    for key in platform::stored_keys() {
+        if owner(&key).is_some_and(&is_gone) {
+            platform::store(&key, None);
+        }
+    }
+}
+
 /// Puts a message that could not be sent before the draft of a conversation that nobody looks at.
 pub fn put_back(conversation: Option<ConversationId>, message: &str) {
     let draft = kept(Kind::Message, conversation).unwrap_or_default();
@@ -59,11 +77,19 @@ fn behind(kept: Option<&str>, text: &str) -> String {
 }
 
 fn key(kind: Kind, conversation: Option<ConversationId>) -> String {
-    let kind = match kind {
-        Kind::Message => "draft",
-        Kind::System => "system",
-    };
-    conversation.map_or_else(|| format!("{kind}:new"), |id| format!("{kind}:{id}"))
+    let conversation = conversation.map_or_else(|| "new".to_owned(), |id| id.to_string());
+    match kind {
+        Kind::Message => format!("draft:{conversation}"),
+        Kind::System => format!("system:{conversation}"),
+        Kind::Edit(message) => format!("edit:{conversation}:{message}"),
+    }
+}
+
+/// The conversation that a key belongs to; `None` for one that is not begun, and for what is no draft.
+fn owner(key: &str) -> Option<ConversationId> {
+    let mut parts = key.split(':');
+    parts.next().filter(|kind| matches!(*kind, "draft" | "system" | "edit"))?;
+    parts.next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -88,10 +114,16 @@ mod tests {
 
     #[test]
     fn each_conversation_has_a_place_of_its_own_for_each_draft() {
+        let kinds = [Kind::Message, Kind::System, Kind::Edit(MessageId::random()), Kind::Edit(MessageId::random())];
         let ids = [None, Some(ConversationId::random()), Some(ConversationId::random())];
-        let mut keys: Vec<_> = ids.iter().flat_map(|id| [key(Kind::Message, *id), key(Kind::System, *id)]).collect();
+        let mut keys = Vec::new();
+        for id in ids {
+            keys.extend(kinds.map(|kind| key(kind, id)));
+            assert!(kinds.iter().all(|kind| owner(&key(*kind, id)) == id));
+        }
         keys.sort();
         keys.dedup();
-        assert_eq!(keys.len(), 6);
+        assert_eq!(keys.len(), ids.len() * kinds.len());
+        assert_eq!(owner("settings"), None);
     }
 }

@@ -4,7 +4,7 @@
 //! page is hidden, and with the page. Takes what has arrived in once a frame. **Architecture Invariant:** a stream is
 //! always opened from the answer's cursor, so that nothing is lost or doubled however often it is cut off.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use leptos::{prelude::*, task::spawn_local};
 
@@ -65,7 +65,7 @@ struct Subscription {
 #[derive(Clone)]
 pub struct Streams {
     store: Store,
-    open: Rc<RefCell<HashMap<MessageId, Subscription>>>,
+    open: Rc<RefCell<Vec<(MessageId, Subscription)>>>,
 }
 
 /// Follows every running answer that is shown, until the owner is cleaned up.
@@ -85,23 +85,24 @@ impl Streams {
     fn watch(&self, running: Option<MessageId>) {
         let dropped: Vec<_> = {
             let mut open = self.open.borrow_mut();
-            let over: Vec<_> = open.keys().copied().filter(|id| Some(*id) != running).collect();
-            over.into_iter().filter_map(|id| open.remove(&id)).collect()
+            let (kept, over) = open.drain(..).partition(|(id, _)| Some(*id) == running);
+            *open = kept;
+            over
         };
         if !dropped.is_empty() {
             self.calm();
         }
         drop(dropped);
         if let Some(id) = running
-            && !self.open.borrow().contains_key(&id)
+            && self.with(id, |_| ()).is_none()
         {
-            self.open.borrow_mut().insert(id, Subscription::default());
+            self.open.borrow_mut().push((id, Subscription::default()));
             self.connect(id);
         }
     }
 
     fn visibility_changed(&self) {
-        let ids: Vec<_> = self.open.borrow().keys().copied().collect();
+        let ids: Vec<_> = self.open.borrow().iter().map(|(id, _)| *id).collect();
         for id in ids {
             if platform::is_hidden() {
                 self.flush(id);
@@ -181,8 +182,9 @@ impl Streams {
     }
 
     fn close_if_over(&self, id: MessageId) -> bool {
-        let phase = self.store.answer(id).map(|answer| answer.with_untracked(|answer| answer.phase));
-        let Some(Phase::Ended { reason }) = phase else { return false };
+        let known = self.store.answer(id).map(|answer| answer.with_untracked(|answer| (answer.phase, answer.is_saved)));
+        let Some((Phase::Ended { reason }, is_saved)) = known else { return false };
+        self.store.is_saved.set(is_saved);
         self.close(id);
         self.calm();
         self.ended(reason);
@@ -240,12 +242,14 @@ impl Streams {
     }
 
     fn close(&self, id: MessageId) {
-        let closed = self.open.borrow_mut().remove(&id);
+        let mut open = self.open.borrow_mut();
+        let closed = open.iter().position(|(other, _)| *other == id).map(|place| open.remove(place));
+        drop(open);
         drop(closed);
     }
 
     fn with<T>(&self, id: MessageId, change: impl FnOnce(&mut Subscription) -> T) -> Option<T> {
-        self.open.borrow_mut().get_mut(&id).map(change)
+        self.open.borrow_mut().iter_mut().find(|(other, _)| *other == id).map(|(_, subscription)| change(subscription))
     }
 }
 

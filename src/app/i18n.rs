@@ -45,6 +45,8 @@ pub struct Texts {
     pub start: StartTexts,
     /// Words around an answer.
     pub answer: AnswerTexts,
+    /// Words of the list of conversations.
+    pub list: ListTexts,
     /// Words of the settings.
     pub settings: SettingsTexts,
     /// Words about the engine.
@@ -59,6 +61,8 @@ pub struct Texts {
     pub answered_elsewhere: &'static str,
     /// The server has forgotten a conversation.
     pub server_forgot: &'static str,
+    /// The conversation is not kept beyond the server's end.
+    pub unsaved: &'static str,
     /// Heading where there is no such conversation.
     pub missing_title: &'static str,
     /// What that may mean.
@@ -130,6 +134,14 @@ pub struct AnswerTexts {
     pub copy_failed: &'static str,
     /// Asks for another answer.
     pub regenerate: &'static str,
+    /// Asks for more of an answer that broke off.
+    pub go_on: &'static str,
+    /// Changes what was said.
+    pub edit: &'static str,
+    /// Says it instead.
+    pub say_instead: &'static str,
+    /// Leaves it as it was.
+    pub cancel: &'static str,
     /// The branch before.
     pub previous: &'static str,
     /// The branch after.
@@ -158,6 +170,47 @@ pub struct AnswerTexts {
     pub dropped_system: &'static str,
     /// A tooltip with what it was sampled with.
     pub sampled_with: &'static str,
+}
+
+/// Words of the list of conversations.
+#[derive(Debug)]
+pub struct ListTexts {
+    /// The list, as a region.
+    pub title: &'static str,
+    /// The button that shows and hides it.
+    pub toggle: &'static str,
+    /// The search field.
+    pub search: &'static str,
+    /// There are no conversations.
+    pub empty: &'static str,
+    /// There are none with what was searched for.
+    pub nothing_found: &'static str,
+    /// An answer is being written there.
+    pub running: &'static str,
+    /// Shows more of them.
+    pub more: &'static str,
+    /// Gives one another title.
+    pub rename: &'static str,
+    /// Deletes one.
+    pub delete: &'static str,
+    /// One was deleted.
+    pub deleted: &'static str,
+    /// Takes that back.
+    pub undo: &'static str,
+    /// Makes a link for another device.
+    pub link: &'static str,
+    /// What to do with it.
+    pub link_use: &'static str,
+    /// For how many minutes it can be used.
+    pub link_holds: fn(u32) -> String,
+    /// Heading where the page was opened with such a link.
+    pub offer_title: &'static str,
+    /// What taking it means.
+    pub offer_text: &'static str,
+    /// Takes it.
+    pub offer_take: &'static str,
+    /// It cannot be used any more.
+    pub link_gone: &'static str,
 }
 
 /// One setting in words.

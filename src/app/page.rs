@@ -8,13 +8,16 @@ use std::{
     time::Duration,
 };
 
-use leptos::{ev, prelude::*, serde_json, task::spawn_local};
+use leptos::{prelude::*, serde_json, task::spawn_local};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    state::State,
     address,
     components::{
+        chats::chat_list,
         composer::composer,
+        device::offer,
         header::header,
         notice::{announcer, notices},
         settings::settings_drawer,
@@ -23,11 +26,9 @@ use super::{
     drafts::{self, Kind},
     events,
     i18n::Texts,
-    json,
-    keys::{self, Composition},
-    platform,
-    store::{Opening, Place, Store},
-    transcript::Transcript,
+    json, platform, shortcuts,
+    store::{Opening, Place, Store, list},
+    timer::Timer,
     view::{effect, element},
 };
 use crate::{
@@ -60,7 +61,8 @@ impl Default for Loaded {
         let page = PageData {
             title: "XVERSE Chat".to_owned(),
             engine: EngineStatus::Loading,
-            chats: ChatList::default(),
+            // Nobody knows yet which there are.
+            chats: ChatList { chats: Vec::new(), has_more: true },
             conversation: None,
         };
         Self { page, is_missing: false }
@@ -87,14 +89,14 @@ impl Loaded {
     /// The document's title.
     #[must_use]
     pub fn title(self) -> String {
-        document_title(&self.page.title, &Transcript::open(self.page.conversation))
+        document_title(self.page.conversation.map(|view| view.title), self.page.title)
     }
 }
 
-fn document_title(title: &str, transcript: &Transcript) -> String {
-    match transcript.heading() {
+fn document_title(heading: Option<String>, title: String) -> String {
+    match heading {
         Some(heading) => format!("{heading} · {title}"),
-        None => title.to_owned(),
+        None => title,
     }
 }
 
@@ -111,21 +113,27 @@ pub fn Page() -> impl IntoView {
     address::keep(store);
     keep_settings(store);
     keep_system(store);
+    list::keep(store);
     wait_for_model(store);
     effect(move || events::follow(store));
     effect(move || store.release());
-    effect(move || listen_to_keys(store));
+    effect(move || store.take_up_edits());
+    effect(move || shortcuts::listen(store));
     effect(move || {
-        let title = store.transcript.with(|transcript| document_title(&store.title.get_value(), transcript));
-        platform::set_title(&title);
+        platform::set_title(&document_title(store.heading(), store.title.get_untracked()));
     });
-    element("div")
-        .class("page")
+    let screen = element("div")
+        .class("screen")
         .child(header(store))
         .child(transcript_pane(store))
-        .child(element("div").class("dock").child(notices(store)).child(composer(store)))
-        .child(settings_drawer(store))
-        .child(announcer(store))
+        .child(element("div").class("dock").child(notices(store)).child(composer(store)));
+    element("div").class("page").children([
+        chat_list(store),
+        screen,
+        settings_drawer(store),
+        offer(store),
+        announcer(store),
+    ])
 }
 
 fn keep_settings(store: Store) {
@@ -173,41 +181,22 @@ fn keep_system(store: Store) {
 }
 
 fn wait_for_model(store: Store) {
-    let timer = StoredValue::new(None::<TimeoutHandle>);
-    let asked = RwSignal::new(0_u32);
+    let timer = Timer::new();
+    let asked = State::new(0_u32);
     let ask = move || {
         spawn_local(async move {
-            if let Ok(page) = api::page(None).await {
-                store.engine.set(page.engine);
+            if let Ok(mut page) = api::page(None).await {
+                store.take_around(&mut page);
             }
-            let _ = asked.try_update(|asked| *asked = asked.wrapping_add(1));
+            asked.update(|asked| *asked = asked.wrapping_add(1));
         });
     };
     effect(move || {
         asked.track();
-        let is_ready = store.engine.with(|engine| matches!(engine, EngineStatus::Ready { .. }));
-        if let Some(timer) = timer.get_value() {
-            timer.clear();
-        }
-        timer.set_value(if is_ready { None } else { set_timeout_with_handle(ask, LOADING_POLL).ok() });
-    });
-}
-
-fn listen_to_keys(store: Store) {
-    let listener = window_event_listener(ev::keydown, move |event| {
-        let composition = if event.is_composing() { Composition::Composing } else { Composition::Idle };
-        if keys::is_taken(event.key_code(), composition) || event.default_prevented() {
-            return;
-        }
-        let is_command = event.ctrl_key() || event.meta_key();
-        match event.key().as_str() {
-            "Escape" if !platform::is_anything_open() => store.stop(),
-            "o" | "O" if is_command && event.shift_key() => {
-                event.prevent_default();
-                address::go(store, "/");
-            }
-            _ => {}
+        if store.engine.with(|engine| matches!(engine, EngineStatus::Ready { .. })) {
+            timer.stop();
+        } else {
+            timer.start(LOADING_POLL, ask);
         }
     });
-    on_cleanup(move || listener.remove());
 }

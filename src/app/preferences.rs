@@ -1,6 +1,6 @@
-//! Language and theme: what a visitor prefers before anything is drawn.
+//! Language, theme and the list at the side: what a visitor prefers before anything is drawn.
 //!
-//! Both live in cookies, so that the server draws the page as the browser will keep it. Knows no headers' types and no
+//! All live in cookies, so that the server draws the page as the browser will keep it. Knows no headers' types and no
 //! DOM: `platform` reads those.
 
 /// A language of the interface.
@@ -103,11 +103,49 @@ impl Theme {
     }
 }
 
+/// The list of conversations at the side, where the window is wide enough for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dock {
+    /// It is there.
+    Open,
+    /// It is put away.
+    Closed,
+}
+
+impl Dock {
+    /// As in the cookie and in `<html data-chats>`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Open, Self::Closed].into_iter().find(|dock| dock.name() == name)
+    }
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Open => Self::Closed,
+            Self::Closed => Self::Open,
+        }
+    }
+}
+
 /// Name of the cookie that keeps a chosen [`Language`].
 pub const LANGUAGE_COOKIE: &str = "language";
 
 /// Name of the cookie that keeps a chosen [`Theme`].
 pub const THEME_COOKIE: &str = "theme";
+
+/// Name of the cookie that keeps a chosen [`Dock`].
+pub const DOCK_COOKIE: &str = "chats";
 
 /// What a visitor prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +154,8 @@ pub struct Preferences {
     pub language: Language,
     /// Colours.
     pub theme: Theme,
+    /// The list of conversations.
+    pub list: Dock,
 }
 
 impl Preferences {
@@ -127,6 +167,7 @@ impl Preferences {
                 .and_then(Language::from_tag)
                 .unwrap_or_else(|| Language::accepted(accept_language)),
             theme: cookie(cookies, THEME_COOKIE).and_then(Theme::from_name).unwrap_or(Theme::System),
+            list: cookie(cookies, DOCK_COOKIE).and_then(Dock::from_name).unwrap_or(Dock::Open),
         }
     }
 }
@@ -158,9 +199,9 @@ mod tests {
 
     #[test]
     fn a_cookie_wins_and_nonsense_in_it_is_ignored() {
-        let chosen = Preferences::from_headers("a=b; language=en; theme=dark", "zh");
-        assert_eq!(chosen, Preferences { language: Language::English, theme: Theme::Dark });
-        let nonsense = Preferences::from_headers("language=<script>; theme=pink", "zh");
-        assert_eq!(nonsense, Preferences { language: Language::Chinese, theme: Theme::System });
+        let chosen = Preferences::from_headers("a=b; language=en; theme=dark; chats=closed", "zh");
+        assert_eq!(chosen, Preferences { language: Language::English, theme: Theme::Dark, list: Dock::Closed });
+        let nonsense = Preferences::from_headers("language=<script>; theme=pink; chats=1", "zh");
+        assert_eq!(nonsense, Preferences { language: Language::Chinese, theme: Theme::System, list: Dock::Open });
     }
 }

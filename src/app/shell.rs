@@ -1,6 +1,6 @@
 //! The HTML document around the page, written by the server only.
 //!
-//! Owns the head. Language and theme are attributes of `<html>`, so that the first paint has them without a script.
+//! Owns the head. What a visitor prefers is in attributes of `<html>`, so that the first paint has it without a script.
 
 pub mod login;
 
@@ -32,7 +32,11 @@ fn document(
     let style_sheet = format!("/{}/{}.css", options.site_pkg_dir, options.output_name);
     view! {
         <!DOCTYPE html>
-        <html lang=preferences.language.tag() data-theme=preferences.theme.name()>
+        <html
+            lang=preferences.language.tag()
+            data-theme=preferences.theme.name()
+            data-chats=preferences.list.name()
+        >
             <head>
                 <meta charset="utf-8"/>
                 <meta

@@ -1,15 +1,18 @@
 //! The page's state as signals.
 //!
 //! Owns what the components share; each answer has a signal of its own, so that arriving text touches nothing else.
-//! Changes are worked out by `transcript` and `answer`. Knows nothing of how things look.
+//! Changes are worked out by `transcript`, `answer` and `chats`. Knows nothing of how things look.
+
+pub mod edits;
+pub mod list;
 
 mod commands;
 
-use std::collections::HashMap;
-
 use leptos::{prelude::*, task::spawn_local};
 
+use self::list::List;
 use super::{
+    state::{Shared, State},
     answer::Answer,
     drafts::{self, Kind},
     i18n::Texts,
@@ -85,40 +88,46 @@ pub struct Store {
     /// The interface's words.
     pub texts: &'static Texts,
     /// The server's title.
-    pub title: StoredValue<String>,
+    pub title: State<String>,
     /// The conversation that is looked at.
-    pub transcript: RwSignal<Transcript>,
+    pub transcript: State<Transcript>,
+    /// Whether it is kept beyond the server's end.
+    pub is_saved: State<bool>,
+    /// Its messages that are being edited.
+    pub edited: State<Vec<MessageId>>,
+    /// The list of conversations.
+    pub list: List,
     /// The engine.
-    pub engine: RwSignal<EngineStatus>,
+    pub engine: State<EngineStatus>,
     /// Sampling values that were changed.
-    pub settings: RwSignal<Settings>,
+    pub settings: State<Settings>,
     /// The system prompt from the next message on.
-    pub system: RwSignal<String>,
+    pub system: State<String>,
     /// The system prompt as the server has it.
-    pub known_system: RwSignal<String>,
+    pub known_system: State<String>,
     /// Who says the next message.
-    pub role: RwSignal<Role>,
+    pub role: State<Role>,
     /// A message that waits.
-    pub held: RwSignal<Option<Held>>,
+    pub held: State<Option<Held>>,
     /// A text for the composer.
-    pub draft: RwSignal<Option<Draft>>,
+    pub draft: State<Option<Draft>>,
     /// What the person should know.
-    pub notice: RwSignal<Option<Notice>>,
+    pub notice: State<Option<Notice>>,
     /// What a screen reader says.
-    pub announcement: RwSignal<String>,
+    pub announcement: State<String>,
     /// Where the person is.
-    pub place: RwSignal<Place>,
+    pub place: State<Place>,
     /// Whether the address names a conversation that isn't there.
-    pub is_missing: RwSignal<bool>,
+    pub is_missing: State<bool>,
     /// Whether the conversation is there.
-    pub opening: RwSignal<Opening>,
+    pub opening: State<Opening>,
     /// The answer that was asked to stop.
-    pub stopping: RwSignal<Option<MessageId>>,
+    pub stopping: State<Option<MessageId>>,
     /// Whether stop was pressed before the command had come back.
-    stop_early: StoredValue<bool>,
+    stop_early: State<bool>,
     /// Counts how often a conversation was asked for: only the newest reply says how it stands.
-    fetches: StoredValue<u32>,
-    answers: StoredValue<HashMap<MessageId, ArcRwSignal<Answer>>>,
+    fetches: State<u32>,
+    answers: State<Vec<(MessageId, Shared<Answer>)>>,
 }
 
 impl Store {
@@ -129,24 +138,27 @@ impl Store {
         let place = Place { conversation: page.conversation.as_ref().map(|view| view.id), visit: 0 };
         Self {
             texts,
-            title: StoredValue::new(page.title),
-            transcript: RwSignal::new(Transcript::open(page.conversation)),
-            engine: RwSignal::new(page.engine),
-            settings: RwSignal::new(Settings::default()),
-            system: RwSignal::new(known_system.clone()),
-            known_system: RwSignal::new(known_system),
-            role: RwSignal::new(Role::User),
-            held: RwSignal::new(None),
-            draft: RwSignal::new(None),
-            notice: RwSignal::new(None),
-            announcement: RwSignal::new(String::new()),
-            place: RwSignal::new(place),
-            is_missing: RwSignal::new(is_missing),
-            opening: RwSignal::new(Opening::Done),
-            stopping: RwSignal::new(None),
-            stop_early: StoredValue::new(false),
-            fetches: StoredValue::new(0),
-            answers: StoredValue::new(HashMap::new()),
+            title: State::new(page.title),
+            is_saved: State::new(page.conversation.as_ref().is_none_or(|view| view.is_saved)),
+            transcript: State::new(Transcript::open(page.conversation)),
+            edited: State::new(Vec::new()),
+            list: List::new(page.chats),
+            engine: State::new(page.engine),
+            settings: State::new(Settings::default()),
+            system: State::new(known_system.clone()),
+            known_system: State::new(known_system),
+            role: State::new(Role::User),
+            held: State::new(None),
+            draft: State::new(None),
+            notice: State::new(None),
+            announcement: State::new(String::new()),
+            place: State::new(place),
+            is_missing: State::new(is_missing),
+            opening: State::new(Opening::Done),
+            stopping: State::new(None),
+            stop_early: State::new(false),
+            fetches: State::new(0),
+            answers: State::new(Vec::new()),
         }
     }
 
@@ -168,16 +180,25 @@ impl Store {
 
     /// The signal of one answer; `None` of a message that is no answer.
     #[must_use]
-    pub fn answer(self, id: MessageId) -> Option<ArcRwSignal<Answer>> {
-        if let Some(known) = self.answers.with_value(|answers| answers.get(&id).cloned()) {
-            return Some(known);
+    pub fn answer(self, id: MessageId) -> Option<Shared<Answer>> {
+        let known = self.known_answer(id);
+        if known.is_some() {
+            return known;
         }
         let answer = self.transcript.with_untracked(|transcript| Answer::from_message(transcript.message(id)?))?;
-        let signal = ArcRwSignal::new(answer);
-        self.answers.update_value(|answers| {
-            answers.insert(id, signal.clone());
+        let signal = Shared::new(answer);
+        self.answers.update(|answers| {
+            answers.push((id, signal.clone()));
         });
         Some(signal)
+    }
+
+    /// The signal of one answer, where somebody asked for it already.
+    fn known_answer(self, id: MessageId) -> Option<Shared<Answer>> {
+        let find = |answers: &Vec<(MessageId, Shared<Answer>)>| {
+            answers.iter().find(|(known, _)| *known == id).map(|(_, answer)| answer.clone())
+        };
+        self.answers.with_untracked(find)
     }
 
     /// The answer at the end of what is shown, where it is still running.
@@ -207,19 +228,19 @@ impl Store {
 
     /// Asks for the conversation that the person wants to look at, where it is not there or has changed.
     pub fn fetch(self) {
-        let number = self.fetches.get_value() + 1;
-        self.fetches.set_value(number);
+        let number = self.fetches.get_untracked() + 1;
+        self.fetches.set(number);
         self.notice.set(None);
         let Some(id) = self.place.with_untracked(|place| place.conversation) else { return };
         self.opening.set(Opening::Running);
         spawn_local(async move {
             let page = api::page(Some(id)).await;
-            if self.fetches.get_value() != number {
+            if self.fetches.get_untracked() != number {
                 return;
             }
             match page {
-                Ok(page) => {
-                    self.engine.set(page.engine);
+                Ok(mut page) => {
+                    self.take_around(&mut page);
                     let before = untrack(|| self.leaf());
                     self.show(page.conversation);
                     self.put_behind(before, untrack(|| self.leaf()));
@@ -244,18 +265,25 @@ impl Store {
 
     /// Asks the server how a conversation stands whose stream was refused.
     pub async fn ask_again(self, conversation: ConversationId) -> Result<(), ChatError> {
-        let page = api::page(Some(conversation)).await?;
-        self.engine.set(page.engine);
+        let mut page = api::page(Some(conversation)).await?;
+        self.take_around(&mut page);
         let Some(view) = page.conversation else { return Err(ChatError::not_found("conversation")) };
+        self.is_saved.set(view.is_saved);
         for message in &view.messages {
             if let (Some(known), Some(fresh)) = (self.answer(message.id), Answer::from_message(message))
                 && fresh.phase.is_over()
                 && !known.with_untracked(|answer| answer.phase.is_over())
             {
-                known.set(fresh);
+                known.update(|known| known.take_up(fresh));
             }
         }
         Ok(())
+    }
+
+    /// Takes in what a page says beside the conversation.
+    pub fn take_around(self, page: &mut PageData) {
+        self.engine.set(page.engine.clone());
+        self.take_chats(std::mem::take(&mut page.chats));
     }
 
     /// Puts the system prompt behind the one that is kept.
@@ -274,14 +302,25 @@ impl Store {
         self.transcript.update(|transcript| transcript.apply(action));
     }
 
+    /// What the conversation is called; `None` of a new one.
+    #[must_use]
+    pub fn heading(self) -> Option<String> {
+        self.transcript.with(Transcript::title).or_else(|| {
+            let id = self.place.get().conversation?;
+            self.list.chats.with(|chats| Some(chats.get(id)?.title.clone()))
+        })
+    }
+
     /// The newest message that is shown.
-    fn leaf(self) -> Option<MessageId> {
+    #[must_use]
+    pub fn leaf(self) -> Option<MessageId> {
         self.transcript.with(|transcript| transcript.leaf().map(|leaf| leaf.id))
     }
 
     fn show(self, conversation: Option<ConversationView>) {
         self.opening.set(Opening::Done);
-        self.answers.update_value(HashMap::clear);
+        self.answers.update(Vec::clear);
+        self.is_saved.set(conversation.as_ref().is_none_or(|view| view.is_saved));
         let known_system = conversation.as_ref().map(|view| view.system.clone()).unwrap_or_default();
         let kept = drafts::kept(Kind::System, self.place.with_untracked(|place| place.conversation));
         self.system.set(kept.unwrap_or_else(|| known_system.clone()));
@@ -290,5 +329,6 @@ impl Store {
         self.stopping.set(None);
         self.is_missing.set(false);
         self.apply(Action::Opened(conversation));
+        self.take_up_edits();
     }
 }

@@ -9,6 +9,7 @@ use crate::chat::{
     conversation::Tree,
     ids::{ConversationId, MessageId, RequestId},
     info::ConversationView,
+    list::made_title,
     message::{MessageView, Role},
 };
 
@@ -19,8 +20,32 @@ pub struct Pending {
     pub request: RequestId,
     /// The message after which it stands, `None` at the beginning.
     pub after: Option<MessageId>,
-    /// Who says what; `None` where an answer is asked for again.
-    pub said: Option<(Role, String)>,
+    /// What was asked for.
+    pub wish: Wish,
+}
+
+/// What is asked of the server.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wish {
+    /// An answer to what this one says.
+    Answer(Role, String),
+    /// An answer to what this one says in the place of something else.
+    Instead(Role, String),
+    /// Another answer.
+    Again,
+    /// More of the answer after which it stands.
+    More,
+}
+
+impl Wish {
+    /// Who says what.
+    #[must_use]
+    pub fn said(&self) -> Option<(Role, &str)> {
+        match self {
+            Self::Answer(role, text) | Self::Instead(role, text) => Some((*role, text)),
+            Self::Again | Self::More => None,
+        }
+    }
 }
 
 /// What can happen to a transcript.
@@ -37,12 +62,15 @@ pub enum Action {
     Refused(RequestId),
     /// The branch through this message is looked at.
     LookedAt(MessageId),
+    /// The conversation is called something else.
+    Titled(String),
 }
 
 /// The conversation that is looked at.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transcript {
     conversation: Option<ConversationId>,
+    title: String,
     tree: Tree<MessageView>,
     pending: Option<Pending>,
 }
@@ -60,7 +88,7 @@ impl Transcript {
         if let Some(leaf) = view.leaf {
             tree.look_at(leaf);
         }
-        Self { conversation: Some(view.id), tree, pending: None }
+        Self { conversation: Some(view.id), title: view.title, tree, pending: None }
     }
 
     /// Takes one action in.
@@ -78,6 +106,7 @@ impl Transcript {
                 self.settle(request);
             }
             Action::LookedAt(message) => self.tree.look_at(message),
+            Action::Titled(title) => self.title = title,
         }
     }
 
@@ -127,24 +156,24 @@ impl Transcript {
         }
     }
 
+    /// The newest place of those shown where there is more than one branch.
+    #[must_use]
+    pub fn fork(&self) -> Option<Branch> {
+        let branches = self.path().into_iter().rev().map(|message| self.branch(message.id));
+        branches.into_iter().find(|branch| branch.count > 1)
+    }
+
     /// Whether there is nothing to show.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pending.is_none() && self.tree.messages().is_empty()
     }
 
-    /// The first line of the first message, as the conversation's heading.
+    /// What the conversation is called; `None` before anything was said.
     #[must_use]
-    pub fn heading(&self) -> Option<String> {
-        const MAX_CHARS: usize = 40;
-        let pending = self.pending.as_ref().and_then(|pending| pending.said.as_ref()).map(|(_, text)| text.as_str());
-        let text = self.tree.messages().first().map(|message| message.text.as_str()).or(pending)?;
-        let line = text.trim().lines().next()?;
-        let mut heading: String = line.chars().take(MAX_CHARS).collect();
-        if line.chars().nth(MAX_CHARS).is_some() {
-            heading.push('…');
-        }
-        Some(heading)
+    pub fn title(&self) -> Option<String> {
+        let pending = || Some(made_title(self.pending.as_ref()?.wish.said()?.1));
+        if self.title.is_empty() { pending() } else { Some(self.title.clone()) }
     }
 
     fn settle(&mut self, request: RequestId) -> bool {
@@ -156,10 +185,16 @@ impl Transcript {
     }
 
     fn begin(&mut self, started: Started) {
+        if let Some(message) = started.message.as_ref().filter(|_| self.title.is_empty()) {
+            self.title = made_title(&message.text);
+        }
         for message in started.message.into_iter().chain([started.answer]) {
-            if self.tree.get(message.id).is_none() {
+            match self.tree.get_mut(message.id) {
+                Some(known) => *known = message,
                 // A parent that is missing here was said in another tab; a reload shows it.
-                let _ = self.tree.push(message);
+                None => {
+                    let _ = self.tree.push(message);
+                }
             }
         }
     }

@@ -11,6 +11,8 @@ use std::borrow::Cow;
 
 use leptos::{ev, html::ElementType, prelude::*, tachys::html::node_ref::NodeRefContainer, web_sys};
 
+use super::state::{Derived, memo};
+
 /// An attribute's value; absent where there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value(Option<Cow<'static, str>>);
@@ -56,8 +58,10 @@ type Handler = Box<dyn FnMut(ev::Event) + Send>;
 
 type Loaded = Box<dyn FnOnce(&web_sys::Element) + Send>;
 
-/// An element and everything in it.
-pub struct Element {
+/// An element and everything in it; behind a pointer, since it is handed from call to call while it is put together.
+pub struct Element(Box<Parts>);
+
+struct Parts {
     tag: &'static str,
     attributes: Vec<(&'static str, Attribute)>,
     listeners: Vec<(&'static str, Handler)>,
@@ -68,14 +72,15 @@ pub struct Element {
 /// An element without anything.
 #[must_use]
 pub fn element(tag: &'static str) -> Element {
-    Element { tag, attributes: Vec::new(), listeners: Vec::new(), loaded: None, children: Vec::new() }
+    let parts = Parts { tag, attributes: Vec::new(), listeners: Vec::new(), loaded: None, children: Vec::new() };
+    Element(Box::new(parts))
 }
 
 impl Element {
     /// Adds an attribute.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.attributes.push((name, Attribute::Still(value.into())));
+        self.0.attributes.push((name, Attribute::Still(value.into())));
         self
     }
 
@@ -94,7 +99,7 @@ impl Element {
     /// Adds an attribute that changes.
     #[must_use]
     pub fn bind<V: Into<Value>>(mut self, name: &'static str, mut value: impl FnMut() -> V + Send + 'static) -> Self {
-        self.attributes.push((name, Attribute::Live(Box::new(move || value().into()))));
+        self.0.attributes.push((name, Attribute::Live(Box::new(move || value().into()))));
         self
     }
 
@@ -102,14 +107,14 @@ impl Element {
     /// alive stays, and is told of by an `input` event and a `written` one.
     #[must_use]
     pub fn value<V: Into<Value>>(mut self, mut value: impl FnMut() -> V + Send + 'static) -> Self {
-        self.attributes.push(("value", Attribute::Property(Box::new(move || value().into()))));
+        self.0.attributes.push(("value", Attribute::Property(Box::new(move || value().into()))));
         self
     }
 
     /// Calls back whenever such an event happens.
     #[must_use]
     pub fn on(mut self, event: &'static str, handler: impl FnMut(ev::Event) + Send + 'static) -> Self {
-        self.listeners.push((event, Box::new(handler)));
+        self.0.listeners.push((event, Box::new(handler)));
         self
     }
 
@@ -119,7 +124,7 @@ impl Element {
     where
         NodeRef<E>: NodeRefContainer<E>,
     {
-        self.loaded = Some(Box::new(move |element| node.load(element)));
+        self.0.loaded = Some(Box::new(move |element| node.load(element)));
         self
     }
 
@@ -138,14 +143,14 @@ impl Element {
     /// Adds a child.
     #[must_use]
     pub fn child(mut self, child: impl Into<AnyView>) -> Self {
-        self.children.push(child.into());
+        self.0.children.push(child.into());
         self
     }
 
     /// Adds each of these.
     #[must_use]
     pub fn children<C: Into<AnyView>>(mut self, children: impl IntoIterator<Item = C>) -> Self {
-        self.children.extend(children.into_iter().map(Into::into));
+        self.0.children.extend(children.into_iter().map(Into::into));
         self
     }
 }
@@ -177,7 +182,12 @@ pub fn shown_while(
     condition: impl Fn() -> bool + Send + Sync + 'static,
     draw: impl Fn() -> AnyView + Send + 'static,
 ) -> AnyView {
-    let is_shown = memo(condition);
+    boxed_while(memo(condition), Box::new(draw))
+}
+
+// What takes boxes stands apart from what makes them: inside a generic function each closure is a type of its own.
+
+fn boxed_while(is_shown: Derived<bool>, draw: Box<dyn Fn() -> AnyView + Send>) -> AnyView {
     live(move || if is_shown.get() { draw() } else { nothing() })
 }
 
@@ -196,18 +206,18 @@ impl Item {
 
 /// A list of parts of which each is drawn once and keeps its nodes for as long as its name is in the list.
 pub fn each(items: impl Fn() -> Vec<Item> + Send + Sync + 'static) -> AnyView {
-    let items: Box<dyn Fn() -> Vec<Item> + Send + Sync> = Box::new(items);
-    view! { <For each=items key=|item| item.key children=|item| (item.draw)()/> }.into_any()
+    each_boxed(Box::new(items))
 }
 
-/// A value worked out of others, which tells of itself only when it has changed.
-pub fn memo<T: Send + Sync + PartialEq + 'static>(value: impl Fn() -> T + Send + Sync + 'static) -> Memo<T> {
-    let value: Box<dyn Fn() -> T + Send + Sync> = Box::new(value);
-    Memo::new(move |_| value())
+fn each_boxed(items: Box<dyn Fn() -> Vec<Item> + Send + Sync>) -> AnyView {
+    view! { <For each=items key=|item| item.key children=|item| (item.draw)()/> }.into_any()
 }
 
 /// Does something in the browser, once the page is there and again whenever something changes that it read.
 pub fn effect(run: impl FnMut() + 'static) {
-    let mut run: Box<dyn FnMut()> = Box::new(run);
+    boxed_effect(Box::new(run));
+}
+
+fn boxed_effect(mut run: Box<dyn FnMut()>) {
     Effect::new(move |_: Option<()>| run());
 }

@@ -50,7 +50,7 @@ pub struct CheckpointFile {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// A file cannot be opened or read.
-    #[error("{} cannot be read: {source}", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -77,7 +77,9 @@ pub enum CheckpointError {
         format: &'static str,
     },
     /// The index is too large.
-    #[error("model.safetensors.index.json has {found} bytes, at most {limit} are expected")]
+    #[error(
+        "model.safetensors.index.json has {found} bytes, at most {limit} are expected\nhint: the file is damaged; fetch it again"
+    )]
     IndexTooLarge {
         /// Its size.
         found: u64,
@@ -85,17 +87,17 @@ pub enum CheckpointError {
         limit: u64,
     },
     /// The index is not what an index is.
-    #[error("model.safetensors.index.json is not a valid index, line {}: {source}", .source.line())]
+    #[error("model.safetensors.index.json is not a valid index, line {}: {source}\nhint: the file is damaged; fetch it again", .source.line())]
     IndexBroken {
         /// What the parser says.
         source: serde_json::Error,
     },
     /// The index names no file.
-    #[error("model.safetensors.index.json names no tensor in weight_map")]
+    #[error("model.safetensors.index.json names no tensor in weight_map\nhint: the file is damaged; fetch it again")]
     IndexEmpty,
     /// The index names a file outside the folder.
     #[error(
-        "model.safetensors.index.json names the file {name:?}, expected the plain name of a .safetensors file beside it"
+        "model.safetensors.index.json names the file {name:?}, expected the plain name of a .safetensors file beside it\nhint: a checkpoint whose index leads elsewhere is damaged, or not meant well"
     )]
     ShardName {
         /// What it names.
@@ -110,7 +112,7 @@ pub enum CheckpointError {
         name: String,
     },
     /// A link that leads out of the folder.
-    #[error("{name} leads to {}, expected a file inside the checkpoint's folder", .target.display())]
+    #[error("{name} leads to {}, expected a file inside the checkpoint's folder\nhint: copy the file into the folder", .target.display())]
     ShardOutside {
         /// Its name.
         name: String,
@@ -194,7 +196,9 @@ pub enum CheckpointError {
         second: String,
     },
     /// A tensor of another number type.
-    #[error("{file}: {tensor} has numbers of type {found}, expected F32, F16 or BF16")]
+    #[error(
+        "{file}: {tensor} has numbers of type {found}, expected F32, F16 or BF16\nhint: quantised checkpoints are not read; fetch the original one"
+    )]
     NumberType {
         /// The file.
         file: String,

@@ -69,7 +69,7 @@ pub enum ConfigError {
         dir: PathBuf,
     },
     /// The file cannot be read.
-    #[error("{} cannot be read: {source}", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is too large to be a configuration.
-    #[error("config.json has {found} bytes, at most {limit} are expected")]
+    #[error("config.json has {found} bytes, at most {limit} are expected\nhint: the file is damaged; fetch it again")]
     TooLarge {
         /// Its size.
         found: u64,
@@ -85,7 +85,7 @@ pub enum ConfigError {
         limit: u64,
     },
     /// The file is not JSON.
-    #[error("config.json is not valid JSON, line {}: {source}", .source.line())]
+    #[error("config.json is not valid JSON, line {}: {source}\nhint: the file is damaged; fetch it again", .source.line())]
     BrokenJson {
         /// What the parser says.
         source: serde_json::Error,
@@ -97,7 +97,9 @@ pub enum ConfigError {
         field: &'static str,
     },
     /// A field has a value of another kind.
-    #[error("config.json: {field} is {found}, expected {expected}")]
+    #[error(
+        "config.json: {field} is {found}, expected {expected}\nhint: the file is damaged, or not of an XVERSE model"
+    )]
     WrongType {
         /// Its name.
         field: &'static str,
@@ -107,7 +109,9 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// A number outside its bounds.
-    #[error("config.json: {field} is {found}, expected {min} to {max}")]
+    #[error(
+        "config.json: {field} is {found}, expected {min} to {max}\nhint: the file is damaged, or not of an XVERSE model"
+    )]
     OutOfRange {
         /// Its name.
         field: &'static str,
@@ -119,7 +123,9 @@ pub enum ConfigError {
         max: String,
     },
     /// Two sizes do not fit each other.
-    #[error("config.json: {field} is {found}, expected a multiple of {divisor_field} ({divisor})")]
+    #[error(
+        "config.json: {field} is {found}, expected a multiple of {divisor_field} ({divisor})\nhint: the file is damaged, or not of an XVERSE model"
+    )]
     NotAMultiple {
         /// The one to be divided.
         field: &'static str,
@@ -131,13 +137,17 @@ pub enum ConfigError {
         divisor: usize,
     },
     /// Rotary positions turn pairs.
-    #[error("config.json: hidden_size / num_attention_heads is {found}, expected an even number")]
+    #[error(
+        "config.json: hidden_size / num_attention_heads is {found}, expected an even number\nhint: the file is damaged, or not of an XVERSE model"
+    )]
     OddHeadDim {
         /// The quotient.
         found: usize,
     },
     /// A head width of its own.
-    #[error("config.json: head_dim is {found}, expected hidden_size / num_attention_heads, which is {expected}")]
+    #[error(
+        "config.json: head_dim is {found}, expected hidden_size / num_attention_heads, which is {expected}\nhint: only models as XVERSE's are supported, which have the LLaMA architecture"
+    )]
     HeadDim {
         /// What the file says.
         found: usize,
@@ -187,13 +197,17 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// Another feed-forward activation.
-    #[error("config.json: hidden_act is {found}, expected \"silu\"")]
+    #[error(
+        "config.json: hidden_act is {found}, expected \"silu\"\nhint: only models as XVERSE's are supported, which have the LLaMA architecture"
+    )]
     Activation {
         /// Its value.
         found: String,
     },
     /// Projections with biases.
-    #[error("config.json: {field} is true, expected false: XVERSE has no biases")]
+    #[error(
+        "config.json: {field} is true, expected false: XVERSE has no biases\nhint: only models as XVERSE's are supported, which have the LLaMA architecture"
+    )]
     Bias {
         /// `attention_bias` or `mlp_bias`.
         field: &'static str,

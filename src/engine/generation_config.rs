@@ -20,7 +20,7 @@ use crate::chat::{
 #[derive(Debug, thiserror::Error)]
 pub enum GenerationConfigError {
     /// The file cannot be read.
-    #[error("{} cannot be read: {source}", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -28,7 +28,9 @@ pub enum GenerationConfigError {
         source: io::Error,
     },
     /// The file is too large.
-    #[error("generation_config.json has {found} bytes, at most {limit} are expected")]
+    #[error(
+        "generation_config.json has {found} bytes, at most {limit} are expected\nhint: without this file, the values of XVERSE-13B-Chat are taken"
+    )]
     TooLarge {
         /// Its size.
         found: u64,
@@ -36,7 +38,7 @@ pub enum GenerationConfigError {
         limit: u64,
     },
     /// Not JSON, or a value of another kind.
-    #[error("generation_config.json is not valid, line {}: {source}", .source.line())]
+    #[error("generation_config.json is not valid, line {}: {source}\nhint: without this file, the values of XVERSE-13B-Chat are taken", .source.line())]
     Broken {
         /// What the parser says.
         source: serde_json::Error,

@@ -44,7 +44,7 @@ pub enum TokenizerError {
         dir: PathBuf,
     },
     /// The file cannot be read.
-    #[error("{} cannot be read: {source}", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum TokenizerError {
         source: io::Error,
     },
     /// The file is too large.
-    #[error("{} has {found} bytes, at most {limit} are expected", .path.display())]
+    #[error("{} has {found} bytes, at most {limit} are expected\nhint: this is not a tokenizer's file, or it is damaged; fetch it again", .path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -71,13 +71,15 @@ pub enum TokenizerError {
         source: serde_json::Error,
     },
     /// JSON, but not of a tokenizer.
-    #[error("the tokenizer file is not one that can be used: {source}")]
+    #[error(
+        "the tokenizer file is not one that can be used: {source}\nhint: --tokenizer_path must lead to the tokenizer of this checkpoint"
+    )]
     Refused {
         /// What the library says.
         source: tokenizers::Error,
     },
     /// No tokens in it.
-    #[error("the tokenizer has no vocabulary")]
+    #[error("the tokenizer has no vocabulary\nhint: the file is damaged; fetch it again")]
     NoVocabulary,
     /// Ids become text in a way that cannot be streamed.
     #[error(

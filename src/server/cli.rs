@@ -63,7 +63,7 @@ pub struct ServeArgs {
     /// Folder where conversations are kept [default: the platform's data folder]
     #[arg(long = "data_dir")]
     pub data_dir: Option<PathBuf>,
-    /// Needed by whoever asks, as `Authorization: Bearer` or once as /?access_token=…; better set as
+    /// Needed by whoever asks, as `Authorization: Bearer` or once as `/?access_token=…`; better set as
     /// `XVERSE_ACCESS_TOKEN`, which other programs cannot read [default: none]
     #[arg(long = "access_token")]
     pub access_token: Option<String>,

@@ -16,7 +16,7 @@ use std::{
 
 use leptos::config::LeptosOptions;
 
-use self::file::FileConfig;
+use self::file::{FileConfig, LimitsSection};
 use super::{access::AccessToken, cli::ServeArgs, failure::Failure, rates::Rate};
 use crate::engine::{load::LoadOptions, room::KvSize, worker::EngineOptions};
 
@@ -60,6 +60,8 @@ pub struct Limits {
     pub answers: Rate,
     /// How often an owner may ask for anything.
     pub requests: Rate,
+    /// How often owners who have no conversation yet may begin one, from one address of another machine.
+    pub newcomers: Rate,
     /// Most bytes of a request's body.
     pub body_bytes: usize,
     /// How long a body's arrival may take.
@@ -88,6 +90,7 @@ impl Default for Limits {
             answers_per_owner: 2,
             answers: Rate { per_minute: 30, burst: 10 },
             requests: Rate { per_minute: 600, burst: 200 },
+            newcomers: Rate { per_minute: 30, burst: 30 },
             body_bytes: 256 * 1024,
             body_time: Duration::from_secs(15),
             header_time: Duration::from_secs(10),
@@ -98,6 +101,50 @@ impl Default for Limits {
             stalled_write: Duration::from_secs(30),
             drain: Duration::from_secs(8),
         }
+    }
+}
+
+impl Limits {
+    fn resolve(file: &LimitsSection, drain_s: Option<u64>) -> Result<Self, Failure> {
+        let limits = Self::default();
+        Ok(Self {
+            max_new_tokens: at_least_one("max_new_tokens", file.max_new_tokens, limits.max_new_tokens)?,
+            conversations_per_owner: at_least_one(
+                "conversations_per_owner",
+                file.conversations_per_owner,
+                limits.conversations_per_owner,
+            )?,
+            answers_per_owner: at_least_one("answers_per_owner", file.answers_per_owner, limits.answers_per_owner)?,
+            answers: Rate {
+                per_minute: at_least_one("answers_per_minute", file.answers_per_minute, limits.answers.per_minute)?,
+                burst: at_least_one("answers_burst", file.answers_burst, limits.answers.burst)?,
+            },
+            requests: Rate {
+                per_minute: at_least_one("requests_per_minute", file.requests_per_minute, limits.requests.per_minute)?,
+                burst: at_least_one("requests_burst", file.requests_burst, limits.requests.burst)?,
+            },
+            newcomers: Rate {
+                per_minute: at_least_one(
+                    "newcomers_per_minute",
+                    file.newcomers_per_minute,
+                    limits.newcomers.per_minute,
+                )?,
+                burst: at_least_one("newcomers_burst", file.newcomers_burst, limits.newcomers.burst)?,
+            },
+            body_bytes: at_least_one("body_bytes", file.body_bytes, limits.body_bytes)?,
+            body_time: file.body_s.map_or(limits.body_time, Duration::from_secs),
+            header_time: seconds("header_s", file.header_s, limits.header_time)?,
+            header_count: at_least_one("header_count", file.header_count, limits.header_count)?,
+            header_bytes: at_least_one("header_bytes", file.header_bytes, limits.header_bytes)?,
+            connections: at_least_one("connections", file.connections, limits.connections)?,
+            connections_per_address: at_least_one(
+                "connections_per_address",
+                file.connections_per_address,
+                limits.connections_per_address,
+            )?,
+            stalled_write: seconds("stalled_write_s", file.stalled_write_s, limits.stalled_write)?,
+            drain: drain_s.map_or(limits.drain, Duration::from_secs),
+        })
     }
 }
 
@@ -114,7 +161,6 @@ impl Config {
         let leptos = file::leptos_options(&path, folder)?;
         let host_name = args.host.or(file.server.host).unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
         let allowed_hosts = args.allowed_hosts.or(file.server.allowed_hosts).unwrap_or_default();
-        let limits = Limits::default();
         let model = model::resolve(&args.model, folder)?;
         let host = address(&host_name)?;
         Ok(Self {
@@ -124,48 +170,7 @@ impl Config {
             title: args.title.or(file.server.title).unwrap_or_else(|| "XVERSE-13B-Chat".to_owned()),
             allowed_hosts: allowed_hosts.into_iter().chain([host_name]).map(|name| name.to_lowercase()).collect(),
             leptos,
-            limits: Limits {
-                max_new_tokens: at_least_one("max_new_tokens", file.limits.max_new_tokens, limits.max_new_tokens)?,
-                conversations_per_owner: at_least_one(
-                    "conversations_per_owner",
-                    file.limits.conversations_per_owner,
-                    limits.conversations_per_owner,
-                )?,
-                answers_per_owner: at_least_one(
-                    "answers_per_owner",
-                    file.limits.answers_per_owner,
-                    limits.answers_per_owner,
-                )?,
-                answers: Rate {
-                    per_minute: at_least_one(
-                        "answers_per_minute",
-                        file.limits.answers_per_minute,
-                        limits.answers.per_minute,
-                    )?,
-                    burst: at_least_one("answers_burst", file.limits.answers_burst, limits.answers.burst)?,
-                },
-                requests: Rate {
-                    per_minute: at_least_one(
-                        "requests_per_minute",
-                        file.limits.requests_per_minute,
-                        limits.requests.per_minute,
-                    )?,
-                    burst: at_least_one("requests_burst", file.limits.requests_burst, limits.requests.burst)?,
-                },
-                body_bytes: at_least_one("body_bytes", file.limits.body_bytes, limits.body_bytes)?,
-                body_time: file.limits.body_s.map_or(limits.body_time, Duration::from_secs),
-                header_time: seconds("header_s", file.limits.header_s, limits.header_time)?,
-                header_count: at_least_one("header_count", file.limits.header_count, limits.header_count)?,
-                header_bytes: at_least_one("header_bytes", file.limits.header_bytes, limits.header_bytes)?,
-                connections: at_least_one("connections", file.limits.connections, limits.connections)?,
-                connections_per_address: at_least_one(
-                    "connections_per_address",
-                    file.limits.connections_per_address,
-                    limits.connections_per_address,
-                )?,
-                stalled_write: seconds("stalled_write_s", file.limits.stalled_write_s, limits.stalled_write)?,
-                drain: file.server.drain_s.map_or(limits.drain, Duration::from_secs),
-            },
+            limits: Limits::resolve(&file.limits, file.server.drain_s)?,
             engine: EngineOptions {
                 max_running: at_least_one("max_running", args.max_running.or(file.limits.max_running), 32)? as usize,
                 max_waiting: args.max_waiting.or(file.limits.max_waiting).unwrap_or(64) as usize,

@@ -122,11 +122,11 @@ impl Library {
         self.memory().get(owner, id).map(work).ok_or_else(|| ChatError::not_found("conversation"))
     }
 
-    /// Whether this owner may begin another conversation.
+    /// How many conversations this owner has, where another may be begun.
     ///
     /// # Errors
     /// [`ErrorCode::TooManyConversations`].
-    pub async fn check_count(&self, owner: Owner) -> Result<(), ChatError> {
+    pub async fn check_count(&self, owner: Owner) -> Result<usize, ChatError> {
         let count = self.storage.count(owner).await.unwrap_or(0);
         if count >= self.per_owner {
             return Err(ChatError::new(
@@ -134,7 +134,7 @@ impl Library {
                 format!("there are {count} conversations, at most {} are allowed; delete one first", self.per_owner),
             ));
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Records what is said, in memory first and then in storage. Whether it is saved.

@@ -132,12 +132,11 @@ impl Wall {
     where
         S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
     {
-        let served = match self.closed.run_until_cancelled(&mut connection).await {
-            Some(served) => served,
-            None => {
-                Pin::new(&mut connection).graceful_shutdown();
-                (&mut connection).await
-            }
+        let served = if let Some(served) = self.closed.run_until_cancelled(&mut connection).await {
+            served
+        } else {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
         };
         let Err(error) = served else { return };
         tracing::debug!(%error, "a connection broke off");

@@ -160,7 +160,7 @@ async fn carry_out_send(
     let ready = server.ready()?;
     check_role(&ready, command.role)?;
     let (owner, id) = (visitor.owner, command.conversation);
-    let mut turns = turns_before(server, owner, id, command.parent).await?;
+    let mut turns = turns_before(server, visitor, id, command.parent).await?;
     let slot = slot(server, owner)?;
     turns.push(Turn { role: command.role, text: text.as_str().to_owned() });
     let ask = Ask { conversation: id, system: &command.system, settings: &command.settings };
@@ -185,7 +185,7 @@ async fn carry_out_send(
 /// The branch that a new message would follow, as turns.
 async fn turns_before(
     server: &Server,
-    owner: Owner,
+    Visitor { owner, address, .. }: Visitor,
     id: ConversationId,
     parent: Option<MessageId>,
 ) -> Result<Vec<Turn>, ChatError> {
@@ -198,7 +198,11 @@ async fn turns_before(
             turns.await?
         }
         (false, None) => {
-            server.library.check_count(owner).await?;
+            let count = server.library.check_count(owner).await?;
+            if let (0, Some(address)) = (count, address) {
+                // Whoever throws the cookie away is a newcomer each time.
+                server.newcomers.take(&address, Instant::now()).map_err(too_often)?;
+            }
             Ok(Vec::new())
         }
         (false, Some(_)) => Err(ChatError::not_found("message")),

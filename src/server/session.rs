@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,11 +18,12 @@ use axum::{
 use leptos::prelude::use_context;
 use sha2::{Digest, Sha256};
 
-use super::state::Server;
+use super::{listener::Peer, refusal::refusal, state::Server};
 use crate::{
     chat::error::{ChatError, ErrorCode},
     storage::{
         database::Storage,
+        error::StorageError,
         record::{Owner, SecretHash},
     },
 };
@@ -42,6 +44,8 @@ pub struct Visitor {
     pub owner: Owner,
     /// The cookie's hash.
     pub token: SecretHash,
+    /// Where they are, where that is known and another machine.
+    pub address: Option<IpAddr>,
 }
 
 /// 256 random bits as they are written in a cookie or link.
@@ -97,20 +101,21 @@ pub struct Owners {
 
 impl Owners {
     /// Whose conversations a cookie opens.
-    pub async fn of(&self, storage: &Storage, token: SecretHash) -> Owner {
+    ///
+    /// # Errors
+    /// Where that cannot be read: it may be another's than it was first.
+    pub async fn of(&self, storage: &Storage, token: SecretHash) -> Result<Owner, StorageError> {
         let known = self.lock().get(&token).copied();
         if let Some(owner) = known {
-            return owner;
+            return Ok(owner);
         }
-        match storage.owner(token).await {
-            Ok(joined) => {
-                let owner = joined.unwrap_or_else(|| own(token));
-                self.remember(token, owner);
-                owner
-            }
-            // Not remembered: it may be joined to another.
-            Err(_) => own(token),
-        }
+        let joined = match storage.owner(token).await {
+            Err(StorageError::Absent) => None,
+            joined => joined?,
+        };
+        let owner = joined.unwrap_or_else(|| own(token));
+        self.remember(token, owner);
+        Ok(owner)
     }
 
     /// Forgets all, since some have been joined to others.
@@ -144,8 +149,15 @@ pub async fn identify(State(server): State<Arc<Server>>, mut request: Request, n
     let is_known = known.is_some();
     let secret = known.unwrap_or_else(Secret::random);
     let token = secret.hash();
-    let owner = server.owners.of(server.library.storage(), token).await;
-    request.extensions_mut().insert(Visitor { owner, token });
+    let owner = match server.owners.of(server.library.storage(), token).await {
+        Ok(owner) => owner,
+        Err(error) => {
+            tracing::error!(%error, "whose conversations these are cannot be read");
+            return refusal(&ChatError::new(ErrorCode::Internal, "the conversations cannot be read"));
+        }
+    };
+    let address = request.extensions().get::<Peer>().map(|peer| peer.0).filter(|address| !address.is_loopback());
+    request.extensions_mut().insert(Visitor { owner, token, address });
     let mut response = next.run(request).await;
     // A page renews it, so that it lasts for as long as its owner comes back.
     let is_page =

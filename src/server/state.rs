@@ -2,7 +2,10 @@
 //!
 //! Owns the engine once it is loaded, the library and the generations. It carries nothing out itself.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -49,6 +52,8 @@ pub struct Server {
     pub asked: RateLimiter<Owner>,
     /// How often each owner asks for anything.
     pub requests: RateLimiter<Owner>,
+    /// How often newcomers come from each address of another machine.
+    pub newcomers: RateLimiter<IpAddr>,
     /// How many answers each owner has written at once.
     pub answers: Slots<Owner>,
     /// What the server counts.
@@ -95,6 +100,7 @@ impl Server {
             library: Arc::new(Library::new(storage, limits.conversations_per_owner)),
             asked: RateLimiter::new(limits.answers),
             requests: RateLimiter::new(limits.requests),
+            newcomers: RateLimiter::new(limits.newcomers),
             answers: Slots::new(limits.answers_per_owner),
             limits: Arc::new(limits),
             owners: Owners::default(),

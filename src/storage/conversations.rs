@@ -94,7 +94,12 @@ impl Storage {
                 .query_row((id_bytes(id.as_u128()), id_bytes(owner.0)), read_head)
                 .optional()?;
             let Some(head) = head else { return Ok(None) };
-            let mut statement = transaction.prepare("SELECT * FROM message WHERE conversation = ?1 ORDER BY number")?;
+            // A prompt is long, and only answers that can be gone on with need theirs again.
+            let mut statement = transaction.prepare(
+                "SELECT id, parent, role, text, created_ms, generation, token_ids, sampling, seed, weights_hash, stats, end,
+                   CASE WHEN end IN ('\"end_of_text\"', '\"stop_string\"') THEN x'' ELSE prompt_ids END AS prompt_ids
+                 FROM message WHERE conversation = ?1 ORDER BY number",
+            )?;
             let messages = statement.query_map([id_bytes(id.as_u128())], read_message)?.collect::<Result<_, _>>()?;
             Ok(Some(Conversation { head, messages }))
         })

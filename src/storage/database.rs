@@ -27,7 +27,7 @@ const FILE: &str = "conversations.db";
 const LOCK: &str = "lock";
 
 /// How long another program's lock on the database is waited for.
-const LOCKED: Duration = Duration::from_secs(5);
+const LOCKED: Duration = Duration::from_secs(2);
 
 /// How many threads read.
 const READERS: usize = 2;

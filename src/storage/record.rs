@@ -62,7 +62,7 @@ pub struct Message {
 pub struct Answer {
     /// The generation that writes it, or wrote it last.
     pub generation: GenerationId,
-    /// Token ids of the prompt.
+    /// Token ids of the prompt; of a complete answer that was read from storage none.
     pub prompt_ids: Arc<[u32]>,
     /// Token ids that were generated, as far as they were last written.
     pub token_ids: Vec<u32>,

@@ -118,7 +118,7 @@ impl House {
     /// The owner that one of 256 people is.
     pub async fn owner(&self, who: u8) -> Owner {
         let secret = Secret::from_hex(&format!("{who:02x}").repeat(32)).unwrap();
-        self.server.owners.of(self.server.library.storage(), secret.hash()).await
+        self.server.owners.of(self.server.library.storage(), secret.hash()).await.unwrap()
     }
 
     /// How many conversations [`SOMEBODY`] has.
@@ -262,4 +262,22 @@ pub fn assert_refused(reply: &Reply, status: u16, code: ErrorCode) {
 /// A value that the page sends as JSON, to be made wrong.
 pub fn as_json(command: &SendCommand) -> Value {
     json!({ "command": command })
+}
+
+/// Reads until there is text on the screen.
+pub async fn until_text(events: &mut EventStream, screen: &mut Screen) {
+    while screen.blocks.is_empty() && screen.tail.is_empty() {
+        screen.apply(&events.next().await.expect("text before the end"));
+    }
+}
+
+/// Waits for a condition, for as long as the deadline says.
+pub async fn until(condition: impl Fn() -> bool) {
+    tokio::time::timeout(DEADLINE, async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the condition in time");
 }

@@ -144,7 +144,7 @@ fn state_of(view: &ConversationView, answer: MessageId) -> (AnswerState, String)
 fn killed_at_any_moment_nothing_acknowledged_is_lost_and_answers_go_on() {
     let program = Program::new();
     program.settings(
-        "[limits]\nanswers_per_owner = 64\nanswers_per_minute = 100000\nanswers_burst = 100000\n\
+        "[limits]\nmax_waiting = 10000\nanswers_per_owner = 10000\nanswers_per_minute = 100000\nanswers_burst = 100000\n\
          requests_per_minute = 1000000\nrequests_burst = 1000000\nconversations_per_owner = 100000\n\
          [engine]\nmin_step_ms = 2\n",
     );

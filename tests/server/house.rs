@@ -1,6 +1,10 @@
 //! A whole server in the test's process: scripted device, real engine, real router.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
 use leptos::config::LeptosOptions;
@@ -17,6 +21,7 @@ use xverse_chat::{
     storage::database::{Found, Storage},
 };
 
+use crate::client::DEADLINE;
 use crate::stage::{
     Stage,
     echo::Echo,
@@ -42,6 +47,7 @@ pub struct Plan {
     pub context: usize,
     pub max_running: usize,
     pub max_waiting: usize,
+    pub prefill_chunk: usize,
     pub limits: Limits,
     /// Which checkpoint it is.
     pub weights: [u8; 32],
@@ -66,6 +72,7 @@ impl Default for Plan {
             limits: Limits { answers_per_owner: 64, answers: PLENTY, requests: PLENTY, ..Limits::default() },
             weights: [7; 32],
             data: None,
+            prefill_chunk: EngineOptions::default().prefill_chunk,
             stall_floor: EngineOptions::default().stall_floor,
             faults: Vec::new(),
             access_token: None,
@@ -111,7 +118,7 @@ impl House {
             std::fs::write(site.join(path), text).unwrap();
         }
         let data = plan.data.clone().unwrap_or_else(|| folder.path().join("data"));
-        let (storage, found) = Storage::open(&data).unwrap();
+        let (storage, found) = opened(&data);
         assert!(matches!(found, Found::Kept(_)), "{found:?}");
         let server = Server::new("A title".to_owned(), plan.limits.clone(), storage);
         if plan.is_loaded {
@@ -126,10 +133,23 @@ impl House {
     }
 }
 
+/// Opens a folder that a house before may be about to let go of.
+fn opened(data: &Path) -> (Storage, Found) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match Storage::open(data) {
+            Ok(opened) => return opened,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
 fn ready(plan: &Plan, gate: Gate) -> Ready {
     let options = EngineOptions {
         max_running: plan.max_running,
         max_waiting: plan.max_waiting,
+        prefill_chunk: plan.prefill_chunk,
         stall_floor: plan.stall_floor,
         ..EngineOptions::default()
     };

@@ -9,7 +9,7 @@ use xverse_chat::{
         info::PromptFormat,
         message::Role,
     },
-    server::{config::Limits, rates::Rate},
+    server::{config::Limits, listener::Peer, rates::Rate},
 };
 
 use crate::{
@@ -205,6 +205,29 @@ async fn asking_for_answers_more_often_than_an_owner_may_is_a_429_with_a_time() 
     assert_eq!(house.send(&first).await.status, 200, "a command that is repeated asks for nothing new");
     assert_eq!(house.n_chats().await, 3, "the page goes on");
     assert_eq!(house.post_as(0x3c, "/api/send", &as_json(&say("four"))).await.status, 200);
+}
+
+#[tokio::test]
+async fn newcomers_from_one_address_are_bounded_and_those_of_this_machine_are_not() {
+    let limits = Limits { newcomers: Rate { per_minute: 30, burst: 2 }, ..Plan::default().limits };
+    let house = House::build(Plan { limits, ..Plan::default() });
+    let send = async |who: u8, address: &str| {
+        let body = as_json(&say("hello")).to_string();
+        let request = crate::client::request(axum::http::Method::POST, "/api/send")
+            .header("content-type", "application/json")
+            .header("cookie", crate::client::cookie(who))
+            .extension(Peer(address.parse().unwrap()));
+        house.ask(request.body(body.into()).unwrap()).await
+    };
+    for who in [1, 2] {
+        assert_eq!(send(who, "192.0.2.7").await.status, 200);
+    }
+    assert_refused(&send(3, "192.0.2.7").await, 429, ErrorCode::TooManyRequests);
+    assert_eq!(send(1, "192.0.2.7").await.status, 200, "whoever has conversations is no newcomer");
+    assert_eq!(send(3, "192.0.2.8").await.status, 200);
+    for who in 10..20 {
+        assert_eq!(send(who, "127.0.0.1").await.status, 200);
+    }
 }
 
 #[tokio::test]

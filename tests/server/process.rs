@@ -8,17 +8,21 @@ use std::{
 };
 
 use serde_json::json;
-use xverse_chat::chat::command::Started;
+use xverse_chat::chat::{
+    command::{SendCommand, Started},
+    error::{ChatError, ErrorCode},
+    ids::GenerationId,
+};
 
 use crate::{
-    client::{SOMEBODY, as_json, cookie, generation, say},
+    client::{as_json, generation, say},
     program::Program,
 };
 
 /// Answered by the mini model with hundreds of tokens.
-const LONG: &str = "Write a Python program that counts the words in a text file, and explain each part.";
+pub const LONG: &str = "Write a Python program that counts the words in a text file, and explain each part.";
 /// Longer than anything here may take.
-const TIME: Duration = Duration::from_secs(20);
+pub const TIME: Duration = Duration::from_secs(20);
 
 /// The program while it runs.
 pub struct Running {
@@ -26,6 +30,13 @@ pub struct Running {
     pub lines: Lines<BufReader<ChildStdout>>,
     pub address: String,
     _program: Program,
+}
+
+/// Somebody who talks to it, with chats of their own.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'r> {
+    address: &'r str,
+    owner: u64,
 }
 
 impl Drop for Running {
@@ -51,14 +62,31 @@ impl Running {
         Self { child, lines, address, _program: program }
     }
 
-    /// The mini model, slow enough that there is a middle, with so many seconds to end in.
-    fn ready(drain_s: u64) -> Self {
+    /// The mini model, loaded.
+    pub fn ready(settings: &str) -> Self {
         let program = Program::new();
-        program.settings(&format!("[server]\ndrain_s = {drain_s}\n[engine]\nmin_step_ms = 20\n"));
+        program.settings(settings);
         program.model(json!({}));
         let mut running = Self::start(program);
         running.line("loaded");
         running
+    }
+
+    /// Slow enough that there is a middle, with so many seconds to end in.
+    fn slow(drain_s: u64) -> Self {
+        Self::ready(&format!("[server]\ndrain_s = {drain_s}\n[engine]\nmin_step_ms = 20\n"))
+    }
+
+    pub fn client(&self, owner: u64) -> Client<'_> {
+        Client { address: &self.address, owner }
+    }
+
+    /// Sends a request as it stands, but for `HOST`, which becomes the address.
+    pub fn ask(&self, request: &str) -> BufReader<TcpStream> {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(TIME)).unwrap();
+        stream.write_all(request.replace("HOST", &self.address).as_bytes()).unwrap();
+        BufReader::new(stream)
     }
 
     /// Reads what it prints until a line begins so.
@@ -83,24 +111,60 @@ impl Running {
         }
     }
 
-    pub fn ask(&self, request: &str) -> BufReader<TcpStream> {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
+    /// Asserts that it ends in order, and how long after `told`.
+    fn ends_within(&mut self, told: Instant, time: Duration) {
+        assert_eq!(self.status(), Some(0));
+        assert!(told.elapsed() < time, "it ended after {:?}, {time:?} expected", told.elapsed());
+    }
+}
+
+impl Client<'_> {
+    /// A connection over which this has been asked, to be read to its end.
+    pub fn ask(self, method: &str, path: &str, body: &str) -> BufReader<TcpStream> {
+        self.ask_in_part(method, path, body, body.len())
+    }
+
+    /// The same, where the body is said to be of `length` bytes and may be shorter.
+    pub fn ask_in_part(self, method: &str, path: &str, body: &str, length: usize) -> BufReader<TcpStream> {
+        let Self { address, owner } = self;
+        let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(TIME)).unwrap();
-        let host = format!("{}\r\nCookie: {}", self.address, cookie(SOMEBODY));
-        stream.write_all(request.replace("HOST", &host).as_bytes()).unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nCookie: owner={owner:064x}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        // Who is refused for a body that is too long may be told before all of it is there.
+        let _ = stream.write_all(request.as_bytes());
         BufReader::new(stream)
     }
 
+    /// Status and body of the answer; status 0 where the connection was reset before there was one.
+    pub fn told(self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut reply = Vec::new();
+        // What came before the connection was reset counts.
+        let _ = self.ask(method, path, body).read_to_end(&mut reply);
+        let reply = String::from_utf8(reply).unwrap();
+        let Some((head, body)) = reply.split_once("\r\n\r\n") else { return (0, reply) };
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    pub fn send(self, command: &SendCommand) -> (u16, String) {
+        self.told("POST", "/api/send", &as_json(command).to_string())
+    }
+
+    pub fn started(self, command: &SendCommand) -> GenerationId {
+        let (status, body) = self.send(command);
+        assert_eq!(status, 200, "{body}");
+        generation(&serde_json::from_str::<Started>(&body).unwrap())
+    }
+
+    pub fn events(self, id: GenerationId) -> BufReader<TcpStream> {
+        self.ask("GET", &format!("/generations/{id}/events"), "")
+    }
+
     /// Begins a long answer; its events, after the first text.
-    fn answer(&self) -> BufReader<TcpStream> {
-        let body = as_json(&say(LONG)).to_string();
-        let head = "POST /api/send HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\nContent-Type: application/json";
-        let mut reply = String::new();
-        let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        self.ask(&request).read_to_string(&mut reply).unwrap();
-        let started: Started = serde_json::from_str(reply.split_once("\r\n\r\n").unwrap().1).unwrap();
-        let path = format!("/generations/{}/events", generation(&started));
-        let mut events = self.ask(&format!("GET {path} HTTP/1.1\r\nHost: HOST\r\n\r\n"));
+    fn answer(self) -> BufReader<TcpStream> {
+        let mut events = self.events(self.started(&say(LONG)));
         let mut line = String::new();
         while !line.contains("\"tail\":") {
             line.clear();
@@ -111,24 +175,42 @@ impl Running {
 }
 
 #[test]
-fn told_to_end_the_program_ends_its_answers_and_is_status_0() {
-    let mut running = Running::ready(1);
-    let mut events = running.answer();
+fn told_to_end_while_idle_it_ends_within_a_second() {
+    let mut running = Running::slow(3600);
+    let told = Instant::now();
     running.tell_to_end();
-    let mut rest = String::new();
-    events.read_to_string(&mut rest).unwrap();
-    assert!(rest.contains("\"end\":") && rest.contains("\"interrupted\""), "{rest}");
-    assert_eq!(running.status(), Some(0));
+    running.ends_within(told, Duration::from_secs(1));
+}
+
+#[test]
+fn told_to_end_with_sixteen_streams_it_refuses_more_and_ends_each_with_its_end() {
+    let mut running = Running::slow(1);
+    let streams: Vec<_> = (0..16).map(|owner| running.client(owner).answer()).collect();
+    let told = Instant::now();
+    running.tell_to_end();
+    running.line("ending");
+    let late = running.client(16);
+    let (status, body) = late.send(&say("late"));
+    assert_eq!((status, serde_json::from_str::<ChatError>(&body).unwrap().code), (503, ErrorCode::ShuttingDown));
+    assert_eq!(late.told("GET", "/readyz", "").0, 503);
+    for mut events in streams {
+        let mut rest = String::new();
+        events.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest.matches("\"end\":").count(), 1, "{rest}");
+        assert!(rest.contains("\"interrupted\""), "{rest}");
+    }
+    running.ends_within(told, Duration::from_secs(1 + 1));
 }
 
 #[test]
 fn told_twice_it_waits_for_nothing() {
-    let mut running = Running::ready(3600);
-    let _events = running.answer();
+    let mut running = Running::slow(3600);
+    let _events = running.client(0).answer();
     running.tell_to_end();
     running.line("ending");
+    let told = Instant::now();
     running.tell_to_end();
-    assert_eq!(running.status(), Some(0));
+    running.ends_within(told, Duration::from_secs(1));
 }
 
 #[test]
@@ -139,9 +221,8 @@ fn told_to_end_while_the_model_loads_it_ends() {
     // Whoever opens it to read waits for somebody who writes.
     assert!(Command::new("mkfifo").arg(&config).status().unwrap().success());
     let mut running = Running::start(program);
-    let mut reply = String::new();
-    running.ask("GET /readyz HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n").read_to_string(&mut reply).unwrap();
-    assert!(reply.starts_with("HTTP/1.1 503"), "{reply}");
+    assert_eq!(running.client(0).told("GET", "/readyz", "").0, 503);
+    let told = Instant::now();
     running.tell_to_end();
-    assert_eq!(running.status(), Some(0));
+    running.ends_within(told, Duration::from_secs(2));
 }

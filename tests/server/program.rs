@@ -3,10 +3,14 @@
 use std::{
     net::TcpListener,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
+
+/// Longer than anything takes that refuses to start.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// The program in a folder of its own.
 pub struct Program {
@@ -69,31 +73,55 @@ impl Program {
 
     /// The same with so many descriptors at most.
     pub fn command_with_descriptors(&self, n: u32, args: &[&str]) -> Command {
+        self.command_limited(&format!("-n {n}"), args)
+    }
+
+    /// The same, where it may allocate no more than so many KiB.
+    pub fn command_within(&self, kib: u32, args: &[&str]) -> Command {
+        self.command_limited(&format!("-d {kib}"), args)
+    }
+
+    fn command_limited(&self, limit: &str, args: &[&str]) -> Command {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("ulimit -n {n} && exec \"$0\" \"$@\""));
+        command.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" \"$@\""));
         command.arg(env!("CARGO_BIN_EXE_xverse-chat")).args(args);
         self.at_home(command)
     }
 
-    fn run(&self, args: &[&str]) -> Ended {
-        Ended::new(&self.command(args).output().unwrap())
+    pub fn run(&self, args: &[&str]) -> Ended {
+        self.ended(self.command(args), Instant::now() + LONGEST)
+    }
+
+    /// Waits until the command has ended, which it must do in time.
+    pub fn ended(&self, mut command: Command, deadline: Instant) -> Ended {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                let ended = child.wait_with_output().unwrap();
+                panic!("it goes on and on: {}", String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ended::new(&child.wait_with_output().unwrap())
     }
 }
 
-struct Ended {
-    status: i32,
-    stdout: String,
-    stderr: String,
+/// How it ended, and what it said.
+pub struct Ended {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Ended {
-    fn new(output: &Output) -> Self {
+    pub fn new(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         Self { status: output.status.code().unwrap(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 
     /// Asserts the status, and that the message names each of `words`, in lowercase and with a hint.
-    fn assert(&self, status: i32, words: &[&str]) {
+    pub fn assert(&self, status: i32, words: &[&str]) {
         assert_eq!(self.status, status, "{}{}", self.stdout, self.stderr);
         for word in words {
             assert!(self.stderr.contains(word), "{word:?} is not in: {}", self.stderr);

@@ -1,6 +1,9 @@
 //! An answer is neither lost nor doubled, whoever reads it, whenever.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
 use xverse_chat::{
@@ -19,28 +22,10 @@ use xverse_chat::{
 };
 
 use crate::{
-    client::{DEADLINE, EventStream, SOMEBODY, Screen, assert_refused, generation, say},
+    client::{SOMEBODY, Screen, assert_refused, generation, say, until, until_text},
     house::{ANSWER, House, Plan},
     stage::scripted::{At, Fault},
 };
-
-/// Reads until there is text on the screen.
-async fn until_text(events: &mut EventStream, screen: &mut Screen) {
-    while screen.blocks.is_empty() && screen.tail.is_empty() {
-        screen.apply(&events.next().await.expect("text before the end"));
-    }
-}
-
-/// Waits for a condition, for as long as the deadline says.
-async fn until(condition: impl Fn() -> bool) {
-    tokio::time::timeout(DEADLINE, async {
-        while !condition() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .expect("the condition in time");
-}
 
 #[tokio::test]
 async fn a_sent_message_is_answered_to_its_end() {
@@ -163,11 +148,41 @@ async fn a_page_that_is_loaded_in_mid_answer_finds_the_whole_of_it() {
     until_text(&mut first, &mut Screen::default()).await;
     drop(first);
     let page = house.page(command.conversation).await.conversation.unwrap();
-    let answer = page.messages[1].answer.as_ref().unwrap();
-    assert!(matches!(answer.state, AnswerState::Running { generation, .. } if generation == id));
-    assert!(page.messages[1].text.is_empty() && page.messages[1].blocks.is_empty());
+    let message = &page.messages[1];
+    let AnswerState::Running { generation, seq, tail } = message.answer.as_ref().unwrap().state.clone() else {
+        panic!("it is over");
+    };
+    assert!(generation == id && message.text.is_empty());
+    let mut screen = Screen { seq, blocks: message.blocks.clone(), tail, ..Screen::default() };
+    assert!(!screen.tail.is_empty(), "what is there so far comes with the page");
     house.gate.open();
-    assert_eq!(house.whole(id).await.text(), ANSWER);
+    let mut rest = house.events(id, seq).await;
+    while let Some(event) = rest.next().await {
+        screen.apply(&event);
+    }
+    assert_eq!((screen.text(), &screen.blocks), (ANSWER, &render::markdown(ANSWER)), "and the rest after it");
+}
+
+#[tokio::test]
+async fn a_long_answer_whose_stream_is_cut_at_every_event_is_the_same_to_the_byte() {
+    let answer: &'static str = "A sentence of **some** words, and `code`.\n\n- one\n- two\n\n".repeat(12).leak();
+    let house = House::build(Plan { answer: Some(answer), is_held: true, context: 4096, ..Plan::default() });
+    let mut command = say("hello");
+    command.settings.max_new_tokens = Some(2000);
+    let id = generation(&house.started(&command).await);
+    let (mut screen, mut cuts) = (Screen::default(), 0);
+    while screen.end.is_none() {
+        house.gate.pass(2);
+        let mut events = house.events(id, screen.seq).await;
+        // Steps whose text is told together make no event of their own.
+        if let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(60), events.next()).await {
+            screen.apply(&event);
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 100, "{cuts}");
+    assert_eq!(screen.text(), answer);
+    assert_eq!(screen.blocks, render::markdown(answer));
 }
 
 #[tokio::test]
@@ -262,6 +277,7 @@ async fn a_lost_device_ends_every_answer_as_interrupted_and_the_program_with_sta
     let (mut signals, closed) = (Signals::listen().unwrap(), CancellationToken::new());
     let id = generation(&house.started(&say("hello")).await);
     house.gate.open();
+    let began = Instant::now();
     let failure = until_told(&house.server, &engine, &mut signals, &closed).await.unwrap_err();
     assert_eq!(failure.status(), 70);
     assert!(failure.to_string().contains("the script says so"), "{failure}");
@@ -270,6 +286,8 @@ async fn a_lost_device_ends_every_answer_as_interrupted_and_the_program_with_sta
     assert_eq!(screen.reason(), EndReason::Interrupted);
     assert!(ANSWER.starts_with(screen.text()));
     assert_eq!(house.send(&say("late")).await.status, 503);
+    assert_eq!(house.get("/readyz").await.status, 503);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

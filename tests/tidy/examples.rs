@@ -73,6 +73,12 @@ pub const ALL: &[Example] = &[
         &[("no sleeps in tests", 9)],
     ),
     example(
+        "src/server/clock.rs",
+        "//! Owns.\nuse std::time::{Instant, SystemTime};\nfn f() {\n    SystemTime::now();\n}\nfn g() {\n    SystemTime::now();\n}\n",
+        &[("one calendar", 7)],
+    ),
+    example("src/engine/kv.rs", "//! Owns.\nfn f() {\n    std::time::SystemTime::now();\n}\n", &[("one calendar", 3)]),
+    example(
         "src/app.rs",
         "//! Owns.\nuse leptos::{ev, prelude::*, task::spawn_local};\nfn f(a: &'static str) -> char { '\"' }\nuse b::*;\n",
         &[("no globs", 4)],

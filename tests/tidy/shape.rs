@@ -4,6 +4,9 @@ use crate::{Finding, source::Source};
 
 const MOST_LINES: usize = 600;
 
+/// Where messages get the time that people are shown.
+const CALENDAR: &str = "src/server/clock.rs";
+
 pub fn no_html_strings(source: &Source) -> Vec<Finding> {
     let names = ["inner_html", "set_inner_html", "outer_html", "set_outer_html", "insert_adjacent_html"];
     let mend = "make nodes of the typed blocks in chat::markup; a string of HTML would have to be trusted";
@@ -105,6 +108,22 @@ pub fn tests_do_not_sleep(source: &Source) -> Vec<Finding> {
     let wrong = lines.iter().enumerate().filter(|(idx, line)| idx + 1 >= tests && sleeps(line) && !polls(*idx));
     wrong
         .map(|(idx, line)| Finding { line: idx + 1, rule: "no sleeps in tests", found: line.trim().to_owned(), mend })
+        .collect()
+}
+
+/// Whatever measures or bounds a time goes by the monotonic clock, which nobody can set.
+pub fn the_clock_that_can_be_set_is_asked_in_one_place(source: &Source) -> Vec<Finding> {
+    let asked = source.words("SystemTime").into_iter().filter(|at| source.code[*at..].starts_with("SystemTime::now"));
+    let allowed = usize::from(source.path == CALENDAR);
+    let elsewhere = asked.filter(|_| source.path.starts_with("src/")).skip(allowed);
+    let mend = "measure with Instant; what is kept gets its time from server::clock";
+    elsewhere
+        .map(|at| Finding {
+            line: source.line_at(at),
+            rule: "one calendar",
+            found: "`SystemTime::now`".to_owned(),
+            mend,
+        })
         .collect()
 }
 

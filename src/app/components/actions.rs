@@ -1,16 +1,16 @@
-//! What can be done with a message: ask again, look at another branch.
+//! What can be done with a message: ask again or for more, look at another branch.
 
 use leptos::prelude::*;
 
 use super::{
-    button::icon_button,
+    button::{icon_button, quiet_button},
     icon::{Icon, glyph},
 };
 use crate::{
     app::{
+        state::memo,
         store::Store,
-        transcript::Action,
-        view::{Element, element, memo, shown_while},
+        view::{Element, element, shown_while},
     },
     chat::ids::MessageId,
 };
@@ -24,13 +24,23 @@ pub fn regenerate(store: Store, id: MessageId) -> Element {
         .child(glyph(Icon::Again))
 }
 
+/// Asks for more of an answer that broke off.
+pub fn go_on(store: Store, id: MessageId) -> Element {
+    quiet_button()
+        .handle("continue")
+        .bind("disabled", move || store.is_busy())
+        .on("click", move |_| store.go_on(id))
+        .child(glyph(Icon::Onward))
+        .text(store.texts.answer.go_on)
+}
+
 /// Which of several siblings is looked at, and the way to the others; nothing where there is one alone.
 pub fn branches(store: Store, id: MessageId) -> AnyView {
     let texts = store.texts;
     let branch = memo(move || store.transcript.with(|transcript| transcript.branch(id)));
     let look = move |at: Option<MessageId>| {
         if let Some(at) = at {
-            store.apply(Action::LookedAt(at));
+            store.look(at);
         }
     };
     let draw = move || {

@@ -3,16 +3,17 @@
 use leptos::prelude::*;
 
 use super::{
-    actions::{branches, regenerate},
+    actions::{branches, go_on, regenerate},
     button::copy_button,
     markup,
     status::{progress, status},
 };
 use crate::{
     app::{
+        state::{Shared, memo},
         answer::Answer,
         store::Store,
-        view::{Element, Item, each, element, live, memo, nothing, several, shown_while},
+        view::{Element, Item, each, element, live, nothing, several, shown_while},
     },
     chat::ids::MessageId,
 };
@@ -41,22 +42,24 @@ pub fn answer_turn(store: Store, id: MessageId) -> AnyView {
 }
 
 /// The blocks. One that is final is drawn for the last time then, and keeps its nodes.
-fn body(store: Store, answer: ArcRwSignal<Answer>) -> Element {
+fn body(store: Store, answer: Shared<Answer>) -> Element {
+    // Their names change as well, where it is gone on with.
     let n_blocks = memo({
         let answer = answer.clone();
-        move || answer.with(Answer::n_blocks)
+        move || answer.with(|answer| (answer.n_blocks(), answer.thawed.len()))
     });
     let blocks = move || {
         let item = |index: usize| {
+            let key = answer.with_untracked(|answer| answer.block_key(index));
             let answer = answer.clone();
-            Item::new(index as u128, move || live(move || block(store, &answer, index)))
+            Item::new(key, move || live(move || block(store, &answer, index)))
         };
-        (0..n_blocks.get()).map(item).collect()
+        (0..n_blocks.get().0).map(item).collect()
     };
     element("div").class("prose").handle("message-body").child(each(blocks))
 }
 
-fn block(store: Store, answer: &ArcRwSignal<Answer>, index: usize) -> AnyView {
+fn block(store: Store, answer: &Shared<Answer>, index: usize) -> AnyView {
     if !answer.with_untracked(|answer| answer.is_final(index)) {
         answer.track();
     }
@@ -65,8 +68,12 @@ fn block(store: Store, answer: &ArcRwSignal<Answer>, index: usize) -> AnyView {
         .unwrap_or_else(nothing)
 }
 
-fn actions(store: Store, id: MessageId, answer: &ArcRwSignal<Answer>) -> Element {
+fn actions(store: Store, id: MessageId, answer: &Shared<Answer>) -> Element {
     let answer = answer.clone();
+    let is_cut_off = {
+        let answer = answer.clone();
+        move || answer.with(Answer::is_cut_off) && store.leaf() == Some(id)
+    };
     let has_text = {
         let answer = answer.clone();
         move || answer.with(|answer| !answer.text.is_empty())
@@ -78,6 +85,7 @@ fn actions(store: Store, id: MessageId, answer: &ArcRwSignal<Answer>) -> Element
     };
     element("div")
         .class("actions")
+        .child(shown_while(is_cut_off, move || go_on(store, id).into()))
         .child(shown_while(has_text, copy))
         .child(regenerate(store, id))
         .child(branches(store, id))

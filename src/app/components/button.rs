@@ -6,6 +6,7 @@ use leptos::{ev, prelude::*, task::spawn_local};
 
 use super::icon::{Icon, live_glyph};
 use crate::app::{
+        state::State,
     i18n::Texts,
     platform,
     view::{Element, effect, element},
@@ -31,12 +32,12 @@ pub fn icon_button(label: &'static str) -> Element {
 
 /// A button that copies what `text` finds when it is pressed, and says for a while whether that worked.
 pub fn copy_button(texts: &'static Texts, text: impl Fn(ev::Event) -> Option<String> + Send + 'static) -> Element {
-    let outcome = RwSignal::new(None);
+    let outcome = State::new(None);
     effect(move || {
         if outcome.get().is_some() {
             set_timeout(
                 move || {
-                    let _ = outcome.try_set(None);
+                    outcome.set(None);
                 },
                 OUTCOME_TIME,
             );
@@ -46,7 +47,7 @@ pub fn copy_button(texts: &'static Texts, text: impl Fn(ev::Event) -> Option<Str
         if let Some(text) = text(event) {
             spawn_local(async move {
                 let worked = platform::copy(text).await;
-                let _ = outcome.try_set(Some(worked));
+                outcome.set(Some(worked));
             });
         }
     };

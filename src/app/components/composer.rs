@@ -5,20 +5,22 @@
 
 use std::time::Duration;
 
-use leptos::{ev, html, prelude::*, wasm_bindgen::JsCast};
+use leptos::{ev, html, prelude::*};
 
 use super::{
     button::button,
     icon::{Icon, live_glyph},
+    writing::{Writing, sends},
 };
 use crate::{
     app::{
+        state::{State, memo},
         drafts::{self, Kind},
-        keys::{self, Composition, KeyPress, Keyboard},
         platform,
         store::{Draft, Place, Store},
-        transcript::Pending,
-        view::{Element, effect, element, memo, several},
+        timer::Timer,
+        transcript::Wish,
+        view::{Element, effect, element, several},
     },
     chat::{
         error::ErrorCode,
@@ -34,11 +36,10 @@ const DRAFT_PAUSE: Duration = Duration::from_millis(300);
 struct Field {
     store: Store,
     node: NodeRef<html::Textarea>,
-    is_empty: RwSignal<bool>,
-    composition: StoredValue<Composition>,
+    is_empty: State<bool>,
     /// Whose draft it is.
-    owner: StoredValue<Option<ConversationId>>,
-    timer: StoredValue<Option<TimeoutHandle>>,
+    owner: State<Option<ConversationId>>,
+    timer: Timer,
 }
 
 impl Field {
@@ -46,10 +47,9 @@ impl Field {
         Self {
             store,
             node: NodeRef::new(),
-            is_empty: RwSignal::new(true),
-            composition: StoredValue::new(Composition::Idle),
-            owner: StoredValue::new(store.place.get_untracked().conversation),
-            timer: StoredValue::new(None),
+            is_empty: State::new(true),
+            owner: State::new(store.place.get_untracked().conversation),
+            timer: Timer::new(),
         }
     }
 
@@ -59,8 +59,11 @@ impl Field {
 
     /// All that would be lost with the page: what is on its way to the server, what waits and what is in the field.
     fn unsent(self) -> String {
-        let said = |pending: &Pending| pending.said.as_ref().map(|(_, text)| text.clone());
-        let said = self.store.transcript.with_untracked(|transcript| transcript.pending().and_then(said));
+        let said = self.store.transcript.with_untracked(|transcript| match transcript.pending()?.wish {
+            Wish::Answer(_, ref text) => Some(text.clone()),
+            // It is kept where it is edited.
+            Wish::Instead(..) | Wish::Again | Wish::More => None,
+        });
         let held = self.store.held.get_untracked().map(|held| String::from(held.text));
         drafts::joined(&[&said.unwrap_or_default(), &held.unwrap_or_default(), &self.text()])
     }
@@ -84,14 +87,11 @@ impl Field {
         if let Some(node) = self.node.get_untracked() {
             platform::fit_height(&node);
         }
-        if let Some(timer) = self.timer.get_value() {
-            timer.clear();
-        }
-        self.timer.set_value(set_timeout_with_handle(move || self.keep_draft(), DRAFT_PAUSE).ok());
+        self.timer.start(DRAFT_PAUSE, move || self.keep_draft());
     }
 
     fn keep_draft(self) {
-        if let (Some(owner), Some(_)) = (self.owner.try_get_value(), self.node.try_get_untracked().flatten()) {
+        if let (Some(owner), Some(_)) = (self.owner.try_get_untracked(), self.node.try_get_untracked().flatten()) {
             drafts::keep(Kind::Message, owner, &self.unsent());
         }
     }
@@ -116,33 +116,21 @@ impl Field {
         self.focus();
     }
 
-    fn key_pressed(self, event: &ev::Event) {
-        let Some(event) = event.dyn_ref::<ev::KeyboardEvent>() else { return };
-        let press = KeyPress {
-            key: &event.key(),
-            key_code: event.key_code(),
-            shift: event.shift_key(),
-            command: event.ctrl_key() || event.meta_key(),
-            alt: event.alt_key(),
-        };
-        let composition = if event.is_composing() { Composition::Composing } else { self.composition.get_value() };
-        if keys::is_taken(press.key_code, composition) {
-            event.stop_propagation();
-        }
-        let keyboard = if platform::is_touch_first() { Keyboard::Touch } else { Keyboard::Hardware };
-        if keys::sends(press, composition, keyboard) {
+    fn key_pressed(self, event: &ev::KeyboardEvent) {
+        if sends(event) {
             event.prevent_default();
             self.send();
+        } else if event.key() == "ArrowUp" && self.text().is_empty() {
+            event.prevent_default();
+            if let Some(id) = self.store.edit_last() {
+                platform::order_soon(format!("edit-field-{id}"), "focus");
+            }
         }
-    }
-
-    fn composition_ended(self) {
-        set_timeout(move || self.composition.set_value(Composition::Idle), Duration::ZERO);
     }
 
     /// The draft comes back, before what was typed until the page came alive.
     fn begin(self) {
-        self.put(&drafts::behind_kept(Kind::Message, self.owner.get_value(), &self.text()));
+        self.put(&drafts::behind_kept(Kind::Message, self.owner.get_untracked(), &self.text()));
         if !platform::is_touch_first() {
             self.focus();
         }
@@ -152,11 +140,11 @@ impl Field {
     fn go(self, from: Place, to: Place) {
         if from.visit == to.visit {
             drafts::forget(Kind::Message, from.conversation);
-            self.owner.set_value(to.conversation);
+            self.owner.set(to.conversation);
             self.put(&drafts::behind_kept(Kind::Message, to.conversation, &self.text()));
         } else {
             self.keep_draft();
-            self.owner.set_value(to.conversation);
+            self.owner.set(to.conversation);
             // It belongs to the draft that was just kept.
             self.store.held.set(None);
             self.put(&drafts::kept(Kind::Message, to.conversation).unwrap_or_default());
@@ -222,10 +210,8 @@ pub fn composer(store: Store) -> AnyView {
         .with("aria-label", texts.label)
         .bind("placeholder", placeholder)
         .node(field.node)
-        .on("input", move |_| field.typed())
-        .on("keydown", move |event| field.key_pressed(&event))
-        .on("compositionstart", move |_| field.composition.set_value(Composition::Composing))
-        .on("compositionend", move |_| field.composition_ended());
+        .on("input", move |_| field.typed());
+    let text = Writing::new().watch(text, move |event| field.key_pressed(event));
     let row = element("div").class("composer-row").child(role_selector(store)).child(action_button(field));
     several(vec![
         element("div").class("composer").child(text).child(row).into(),

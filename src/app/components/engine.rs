@@ -1,7 +1,5 @@
 //! What runs behind the page: model, device, precision, sizes.
 
-use leptos::prelude::*;
-
 use super::{
     button::button,
     icon::{Icon, glyph},

@@ -4,15 +4,17 @@ use leptos::prelude::*;
 
 use super::{
     button::{button, quiet_button},
+    chats::new_chat,
     engine::engine_info,
     icon::{Icon, glyph, live_glyph},
 };
 use crate::{
     app::{
+        state::{State, memo},
         platform,
-        preferences::{LANGUAGE_COOKIE, THEME_COOKIE, Theme},
+        preferences::{DOCK_COOKIE, Dock, LANGUAGE_COOKIE, THEME_COOKIE, Theme},
         store::Store,
-        view::{Element, element, memo, several, shown_while},
+        view::{Element, element, several, shown_while},
     },
     chat::{info::EngineStatus, message::Role, settings::Settings},
 };
@@ -22,22 +24,43 @@ pub fn header(store: Store) -> AnyView {
     let texts = store.texts;
     let is_mini =
         move || store.engine.with(|engine| matches!(engine, EngineStatus::Ready { model, .. } if model.is_mini));
-    let new_chat = element("a")
-        .class("quiet new-chat")
-        .with("href", "/")
-        .handle("new-chat")
-        .with("title", texts.new_chat)
-        .child(glyph(Icon::Plus))
-        .child(element("span").text(texts.new_chat));
+    let start = element("div").class("top-start").children(list_buttons(store)).child(new_chat(store));
     let end = element("div").class("top-end").child(engine_info(store)).children([
         language_button(store),
         theme_button(store),
         settings_button(store),
     ]);
-    let title = element("h1").text(store.title.get_value());
+    let title =
+        element("h1").with("dir", "auto").live_text(move || store.heading().unwrap_or_else(|| store.title.get_untracked()));
     let banner =
         move || element("p").class("mini-banner").handle("mini-model-banner").text(texts.start.mini_banner).into();
-    several(vec![element("header").class("top").children([new_chat, title, end]).into(), shown_while(is_mini, banner)])
+    several(vec![element("header").class("top").children([start, title, end]).into(), shown_while(is_mini, banner)])
+}
+
+/// Two of which one is seen: where there is room, the list is put away and back, otherwise it opens over the page.
+fn list_buttons(store: Store) -> [Element; 2] {
+    let label = store.texts.list.toggle;
+    let list_button = |id: &'static str| {
+        quiet_button()
+            .with("id", id)
+            .with("data-list", id)
+            .with("title", label)
+            .with("aria-label", label)
+            .with("aria-controls", "chats")
+            .child(glyph(Icon::Panel))
+    };
+    let list = State::new(platform::preferences().list);
+    let change = move |_| {
+        let other = list.get_untracked().other();
+        list.set(other);
+        platform::show_list(other);
+        platform::set_cookie(DOCK_COOKIE, other.name());
+    };
+    let is_open = move || if list.get() == Dock::Open { "true" } else { "false" };
+    [
+        list_button("list-dock").bind("aria-expanded", is_open).on("click", change),
+        list_button("list-drawer").with("popovertarget", "chats"),
+    ]
 }
 
 fn settings_button(store: Store) -> Element {
@@ -73,7 +96,7 @@ fn language_button(store: Store) -> Element {
 
 fn theme_button(store: Store) -> Element {
     let texts = store.texts;
-    let theme = RwSignal::new(platform::preferences().theme);
+    let theme = State::new(platform::preferences().theme);
     let icon = move || match theme.get() {
         Theme::System => Icon::Screen,
         Theme::Light => Icon::Sun,

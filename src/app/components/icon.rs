@@ -35,6 +35,16 @@ pub enum Icon {
     Screen,
     /// The engine.
     Chip,
+    /// The list of conversations.
+    Panel,
+    /// Changes words.
+    Pen,
+    /// Deletes.
+    Bin,
+    /// Goes on.
+    Onward,
+    /// Another device.
+    Devices,
 }
 
 impl Icon {
@@ -59,6 +69,11 @@ impl Icon {
             }
             Self::Moon => "M20 14.5A8.5 8.5 0 1 1 9.5 4a7 7 0 0 0 10.5 10.5z",
             Self::Screen => "M4 5h16v11H4zM9 20h6M12 16v4",
+            Self::Panel => "M4 5h16v14H4zM9 5v14",
+            Self::Pen => "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
+            Self::Bin => "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
+            Self::Onward => "M5 5l7 7-7 7M12 5l7 7-7 7",
+            Self::Devices => "M13 18H4V5h14v4M15 11h6v9h-6zM3 21h7",
             Self::Chip => "M7 7h10v10H7zM10 3v4M14 3v4M10 17v4M14 17v4M3 10h4M3 14h4M17 10h4M17 14h4",
         }
     }

@@ -15,7 +15,14 @@ use crate::app::{
 pub fn notices(store: Store) -> AnyView {
     let notice = shown_while(move || store.notice.with(Option::is_some), move || notice(store).into());
     let held = shown_while(move || store.held.with(Option::is_some), move || held(store).into());
-    several(vec![element("div").class("notices").with("role", "alert").child(notice).into(), held])
+    let unsaved = shown_while(move || !store.is_saved.get(), move || unsaved(store).into());
+    let notices = element("div").class("notices").with("role", "alert").child(notice).child(unsaved);
+    several(vec![notices.into(), held])
+}
+
+fn unsaved(store: Store) -> Element {
+    let text = element("p").text(store.texts.unsaved);
+    element("div").class("notice").handle("notice").with("data-kind", "unsaved").child(text)
 }
 
 fn notice(store: Store) -> Element {

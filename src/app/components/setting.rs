@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     app::{
+        state::State,
         i18n::SettingText,
         store::Store,
         view::{Element, element, shown_while},
@@ -44,21 +45,22 @@ impl Dial {
 }
 
 /// A setting that is a number.
-pub fn dial_setting(store: Store, dial: Signal<Dial>, text: &'static SettingText) -> Element {
+pub fn dial_setting(store: Store, dial: fn(Store) -> Dial, text: &'static SettingText) -> Element {
     let texts = &store.texts.settings;
+    let dial = move || dial(store);
     // As the server resolves it: a default beyond the bound means the bound.
     let default = move || {
-        let dial = dial.get();
+        let dial = dial();
         (dial.default)(&store.model().map(|model| model.defaults).unwrap_or_default()).min(dial.max)
     };
-    let value = move || store.settings.with(dial.get().get).map(|value| value.min(dial.get().max));
+    let value = move || store.settings.with(dial().get).map(|value| value.min(dial().max));
     // What is being typed, where it isn't (yet) a number that can be taken.
-    let rejected = RwSignal::new(None::<String>);
+    let rejected = State::new(None::<String>);
     let change = move |value: Option<f32>| {
         rejected.set(None);
-        store.settings.update(|settings| (dial.get_untracked().set)(settings, value));
+        store.settings.update(|settings| (untrack(dial).set)(settings, value));
     };
-    let typed = move |raw: String| match dial.get_untracked().parse(&raw) {
+    let typed = move |raw: String| match untrack(dial).parse(&raw) {
         // A number that is still being written, such as `0.`, must not be rewritten as `0`.
         Some(value) if value.to_string() == raw.trim() => change(Some(value)),
         Some(value) => {
@@ -68,18 +70,18 @@ pub fn dial_setting(store: Store, dial: Signal<Dial>, text: &'static SettingText
         None => rejected.set(Some(raw)),
     };
     let number = move || value().unwrap_or_else(default).to_string();
-    let is_invalid = move || rejected.with(|raw| raw.as_ref().is_some_and(|raw| dial.get().parse(raw).is_none()));
-    let id = format!("setting-{}", dial.get_untracked().name);
+    let is_invalid = move || rejected.with(|raw| raw.as_ref().is_some_and(|raw| dial().parse(raw).is_none()));
+    let id = format!("setting-{}", untrack(dial).name);
     let marks = format!("{id}-default");
     let slider = element("input")
         .with("type", "range")
         .with("aria-label", text.name)
         .with("list", marks.clone())
-        .bind("min", move || dial.get().min.to_string())
-        .bind("max", move || dial.get().max.to_string())
-        .bind("step", move || dial.get().step.to_string())
+        .bind("min", move || dial().min.to_string())
+        .bind("max", move || dial().max.to_string())
+        .bind("step", move || dial().step.to_string())
         .value(number)
-        .on("input", move |event| change(dial.get_untracked().parse(&event_target_value(&event))));
+        .on("input", move |event| change(untrack(dial).parse(&event_target_value(&event))));
     let marks =
         element("datalist").with("id", marks).child(element("option").bind("value", move || default().to_string()));
     let field = text_field("decimal", id.clone(), is_invalid)
@@ -91,7 +93,7 @@ pub fn dial_setting(store: Store, dial: Signal<Dial>, text: &'static SettingText
                 rejected.set(None);
             }
         });
-    let range = move || (texts.out_of_range)(&dial.get().min.to_string(), &dial.get().max.to_string());
+    let range = move || (texts.out_of_range)(&dial().min.to_string(), &dial().max.to_string());
     let default_text =
         element("span").class("setting-default").live_text(move || (texts.default)(&default().to_string()));
     setting(
@@ -109,7 +111,7 @@ pub fn dial_setting(store: Store, dial: Signal<Dial>, text: &'static SettingText
 /// The seed: a whole number, or empty for a fresh one each time.
 pub fn seed_setting(store: Store) -> Element {
     let texts = &store.texts.settings;
-    let rejected = RwSignal::new(None::<String>);
+    let rejected = State::new(None::<String>);
     let seed = move || store.settings.with(|settings| settings.seed);
     let change = move |seed: Option<u64>| {
         rejected.set(None);

@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{
     app::{
+        state::memo,
         store::Store,
-        view::{Element, element, memo},
+        view::{Element, element},
     },
     chat::{message::Role, settings::Settings},
 };
@@ -69,10 +70,6 @@ const MAX_NEW_TOKENS: Dial = Dial {
 /// The drawer: sampling values, then the system prompt.
 pub fn settings_drawer(store: Store) -> Element {
     let texts = &store.texts.settings;
-    let longest = move || {
-        let max = store.model().map_or(MAX_NEW_TOKENS.max, |model| model.longest_answer as f32);
-        Dial { max, ..MAX_NEW_TOKENS }
-    };
     let close = icon_button(store.texts.close)
         .with("popovertarget", "settings")
         .with("popovertargetaction", "hide")
@@ -90,14 +87,19 @@ pub fn settings_drawer(store: Store) -> Element {
         .child(element("div").class("drawer-head").child(element("h2").text(texts.title)).child(close))
         .children([
             system_setting(store),
-            dial_setting(store, Signal::stored(TEMPERATURE), &texts.temperature),
-            dial_setting(store, Signal::stored(TOP_K), &texts.top_k),
-            dial_setting(store, Signal::stored(TOP_P), &texts.top_p),
-            dial_setting(store, Signal::stored(REPETITION_PENALTY), &texts.repetition_penalty),
-            dial_setting(store, Signal::derive(longest), &texts.max_new_tokens),
+            dial_setting(store, |_| TEMPERATURE, &texts.temperature),
+            dial_setting(store, |_| TOP_K, &texts.top_k),
+            dial_setting(store, |_| TOP_P, &texts.top_p),
+            dial_setting(store, |_| REPETITION_PENALTY, &texts.repetition_penalty),
+            dial_setting(store, longest_answer, &texts.max_new_tokens),
             seed_setting(store),
             reset_all,
         ])
+}
+
+fn longest_answer(store: Store) -> Dial {
+    let max = store.model().map_or(MAX_NEW_TOKENS.max, |model| model.longest_answer as f32);
+    Dial { max, ..MAX_NEW_TOKENS }
 }
 
 /// The system prompt, greyed with the reason where the prompt format has none.

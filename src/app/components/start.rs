@@ -1,10 +1,11 @@
 //! What is there before a conversation is: a greeting, the model, and openers.
 
-use leptos::{ev, prelude::*, wasm_bindgen::JsCast};
+use leptos::{ev, wasm_bindgen::JsCast};
 
 use super::button::button;
 use crate::{
     app::{
+        state::State,
         format,
         starters::{self, N_SHOWN, Starter},
         store::{Draft, Store},
@@ -20,7 +21,7 @@ use crate::{
 pub fn start(store: Store) -> Element {
     let texts = &store.texts.start;
     let (first, rest) = starters::of(store.texts.language).split_at(N_SHOWN);
-    let more = RwSignal::new(false);
+    let more = State::new(false);
     let buttons =
         move |starters: &'static [Starter]| starters.iter().map(move |starter| starter_button(store, starter));
     let rest = shown_while(move || more.get(), move || several(buttons(rest).map(Into::into).collect()));

@@ -1,9 +1,8 @@
 //! The line under an answer: how far it has come, or how it went.
 
-use leptos::prelude::*;
-
 use crate::{
     app::{
+        state::{Derived, Shared},
         answer::{Answer, Phase},
         format,
         i18n::Texts,
@@ -14,7 +13,7 @@ use crate::{
 };
 
 /// Where a running answer stands, until text arrives.
-pub fn progress(store: Store, id: MessageId, phase: Memo<Phase>) -> Element {
+pub fn progress(store: Store, id: MessageId, phase: Derived<Phase>) -> Element {
     let texts = &store.texts.answer;
     let line = move || match phase.get() {
         _ if store.stopping.get() == Some(id) => Some(store.texts.composer.stopping.to_owned()),
@@ -32,7 +31,7 @@ pub fn progress_line(text: impl Into<String>) -> Element {
 }
 
 /// How an answer went.
-pub fn status(store: Store, id: MessageId, answer: &ArcRwSignal<Answer>) -> Element {
+pub fn status(store: Store, id: MessageId, answer: &Shared<Answer>) -> Element {
     let texts = store.texts;
     let sampled_with = store.transcript.with_untracked(|transcript| {
         let view = transcript.message(id)?.answer.as_ref()?;
@@ -106,6 +105,8 @@ mod tests {
             tail: Vec::new(),
             text: String::new(),
             stats: AnswerStats::default(),
+            is_saved: true,
+            thawed: Vec::new(),
         }
     }
 

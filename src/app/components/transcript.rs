@@ -8,17 +8,18 @@ use super::{
     answer::answer_turn,
     button::button,
     icon::{Icon, glyph},
-    said::{bubble, said},
+    said::{said, said_now},
     start::start,
     status::progress_line,
 };
 use crate::{
     app::{
+        state::{State, memo},
         platform::{self, ResizeWatch},
         scroll::{Follow, Position},
         store::{Opening, Store},
-        transcript::Transcript,
-        view::{Element, Item, each, effect, element, live, memo, nothing, several, shown_while},
+        transcript::{Transcript, Wish},
+        view::{Element, Item, each, effect, element, live, nothing, several, shown_while},
     },
     chat::{
         ids::MessageId,
@@ -30,10 +31,10 @@ use crate::{
 struct Scroll {
     store: Store,
     node: NodeRef<html::Div>,
-    follow: StoredValue<Follow>,
-    is_following: RwSignal<bool>,
+    follow: State<Follow>,
+    is_following: State<bool>,
     /// Content was added below while nobody followed.
-    is_fresh: RwSignal<bool>,
+    is_fresh: State<bool>,
 }
 
 impl Scroll {
@@ -41,9 +42,9 @@ impl Scroll {
         Self {
             store,
             node: NodeRef::new(),
-            follow: StoredValue::new(Follow::default()),
-            is_following: RwSignal::new(true),
-            is_fresh: RwSignal::new(false),
+            follow: State::new(Follow::default()),
+            is_following: State::new(true),
+            is_fresh: State::new(false),
         }
     }
 
@@ -59,7 +60,7 @@ impl Scroll {
 
     fn moved(self) {
         let Some(position) = self.position().filter(|_| self.has_end()) else { return };
-        self.follow.update_value(|follow| follow.moved(position));
+        self.follow.update(|follow| follow.moved(position));
         self.show();
     }
 
@@ -67,9 +68,9 @@ impl Scroll {
     fn stick(self) {
         let Some(node) = self.node.get_untracked().filter(|_| self.has_end()) else { return };
         if platform::has_selection(&node) {
-            self.follow.update_value(Follow::leave);
+            self.follow.update(Follow::leave);
         }
-        if self.follow.get_value().is_following() {
+        if self.follow.get_untracked().is_following() {
             node.set_scroll_top(node.scroll_height());
             self.moved();
         } else {
@@ -79,7 +80,7 @@ impl Scroll {
     }
 
     fn rejoin(self) {
-        self.follow.update_value(Follow::rejoin);
+        self.follow.update(Follow::rejoin);
         self.show();
         match self.node.get_untracked() {
             Some(node) if !self.has_end() => node.set_scroll_top(0),
@@ -88,7 +89,7 @@ impl Scroll {
     }
 
     fn show(self) {
-        let is_following = self.follow.get_value().is_following();
+        let is_following = self.follow.get_untracked().is_following();
         if self.is_following.get_untracked() != is_following {
             self.is_following.set(is_following);
             self.is_fresh.set(false);
@@ -198,8 +199,13 @@ fn turns(store: Store) -> AnyView {
     let pending = memo(move || store.transcript.with(|transcript| transcript.pending().cloned()));
     let sending = move || {
         let Some(pending) = pending.get() else { return nothing() };
-        let bubble = pending.said.map(|(role, text)| bubble(store.texts, role, text));
-        several(bubble.into_iter().chain([sending(store)]).map(Into::into).collect())
+        match pending.wish {
+            Wish::Answer(role, text) | Wish::Instead(role, text) => {
+                several(vec![said_now(store.texts, role, text).into(), sending(store).into()])
+            }
+            Wish::Again => sending(store).into(),
+            Wish::More => sending_line(store).into(),
+        }
     };
     several(vec![each(move || shown.get().into_iter().map(item).collect()), live(sending)])
 }
@@ -221,5 +227,9 @@ fn sending(store: Store) -> Element {
         .with("aria-busy", "true")
         .with("aria-label", texts.assistant)
         .child(element("div").class("prose").handle("message-body"))
-        .child(element("div").class("progress").child(progress_line(texts.answer.sending)))
+        .child(sending_line(store))
+}
+
+fn sending_line(store: Store) -> Element {
+    element("div").class("progress").child(progress_line(store.texts.answer.sending))
 }

@@ -1,6 +1,6 @@
 //! English.
 
-use super::{AnswerTexts, ComposerTexts, EngineTexts, SettingText, SettingsTexts, StartTexts, Texts};
+use super::{AnswerTexts, ComposerTexts, EngineTexts, ListTexts, SettingText, SettingsTexts, StartTexts, Texts};
 use crate::{
     app::{format, preferences::Language},
     chat::{error::ErrorCode, event::EndReason},
@@ -46,6 +46,10 @@ pub static TEXTS: Texts = Texts {
         copied: "Copied",
         copy_failed: "Copying failed, please select the text by hand",
         regenerate: "Regenerate",
+        go_on: "Continue",
+        edit: "Edit",
+        say_instead: "Send",
+        cancel: "Cancel",
         previous: "Previous branch",
         next: "Next branch",
         sending: "Sending…",
@@ -70,6 +74,28 @@ pub static TEXTS: Texts = Texts {
         },
         dropped_system: "the system prompt no longer fits the context and was left out",
         sampled_with: "Sampled with",
+    },
+    list: ListTexts {
+        title: "Conversations",
+        toggle: "Conversations (Ctrl+B)",
+        search: "Search (Ctrl+K)",
+        empty: "Conversations will appear here.",
+        nothing_found: "Nothing found.",
+        running: "Answering",
+        more: "More",
+        rename: "Rename",
+        delete: "Delete",
+        deleted: "Deleted",
+        undo: "Undo",
+        link: "Use on another device",
+        link_use: "Open this link on the other device to see all conversations of this one there. It works for whoever opens it: \
+                   do not pass it on.",
+        link_holds: |minutes| format!("It holds for {minutes} min and works once."),
+        offer_title: "Use another device's conversations here?",
+        offer_text: "The conversations of the device that made this link will be seen here, and those of this browser join \
+                     them: both devices will see all. Accept only links that you made yourself.",
+        offer_take: "I made it, accept",
+        link_gone: "The link no longer holds or was used already. Make a new one.",
     },
     settings: SettingsTexts {
         title: "Settings",
@@ -128,8 +154,9 @@ pub static TEXTS: Texts = Texts {
     reconnecting: "The connection was lost, reconnecting…",
     answered_elsewhere: "Your message is being answered in a conversation of its own. Go there",
     server_forgot: "The server no longer knows this answer; what was shown stays here.",
+    unsaved: "This conversation is not saved: the server's disk may be full or read-only. It is lost when the server restarts.",
     missing_title: "No such conversation",
-    missing_text: "The link may be wrong, or the server no longer keeps it after a restart.",
+    missing_text: "The link may be wrong, the conversation may be deleted, or it is somebody else's.",
     opening: "Opening the conversation…",
     try_again: "Try again",
     announce_answering: "Answering",

@@ -19,7 +19,7 @@ pub struct LoginTexts {
 
 static CHINESE: LoginTexts = LoginTexts {
     heading: "登录",
-    invitation: "这个服务器需要访问令牌。令牌由运行它的人提供，或见启动时终端里显示的网址。",
+    invitation: "这个服务器需要访问令牌，请向运行它的人索取。",
     token: "访问令牌",
     enter: "进入",
     wrong: "访问令牌不正确，请重新输入。",
@@ -27,8 +27,7 @@ static CHINESE: LoginTexts = LoginTexts {
 
 static ENGLISH: LoginTexts = LoginTexts {
     heading: "Log in",
-    invitation: "This server asks for an access token. Whoever runs it has it, or finds it in the address that the \
-                 terminal shows at the start.",
+    invitation: "This server asks for an access token. Whoever runs it can give it to you.",
     token: "Access token",
     enter: "Go in",
     wrong: "That is not the access token. Please try again.",

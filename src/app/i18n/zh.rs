@@ -1,6 +1,6 @@
 //! Simplified Chinese.
 
-use super::{AnswerTexts, ComposerTexts, EngineTexts, SettingText, SettingsTexts, StartTexts, Texts};
+use super::{AnswerTexts, ComposerTexts, EngineTexts, ListTexts, SettingText, SettingsTexts, StartTexts, Texts};
 use crate::{
     app::{format, preferences::Language},
     chat::{error::ErrorCode, event::EndReason},
@@ -45,6 +45,10 @@ pub static TEXTS: Texts = Texts {
         copied: "已复制",
         copy_failed: "复制失败，请手动选择文字",
         regenerate: "重新回答",
+        go_on: "继续",
+        edit: "编辑",
+        say_instead: "发送",
+        cancel: "取消",
         previous: "上一个分支",
         next: "下一个分支",
         sending: "正在发送…",
@@ -63,6 +67,26 @@ pub static TEXTS: Texts = Texts {
         dropped: |rounds| format!("最早的 {rounds} 轮已超出上下文，未参与回答"),
         dropped_system: "系统提示已超出上下文，未参与回答",
         sampled_with: "采样参数",
+    },
+    list: ListTexts {
+        title: "对话列表",
+        toggle: "对话列表（Ctrl+B）",
+        search: "搜索对话（Ctrl+K）",
+        empty: "对话会出现在这里。",
+        nothing_found: "没有找到。",
+        running: "正在回答",
+        more: "更多",
+        rename: "重命名",
+        delete: "删除",
+        deleted: "已删除",
+        undo: "撤销",
+        link: "在其他设备上使用",
+        link_use: "在另一台设备上打开此链接，那里就能看到这里的全部对话。谁打开它都能看到，请勿转给他人。",
+        link_holds: |minutes| format!("{minutes} 分钟内有效，仅可使用一次。"),
+        offer_title: "在这里使用另一台设备的对话？",
+        offer_text: "确认后，这里会显示生成此链接的设备上的对话，本浏览器中的对话也会并入其中，两边都能看到。                     只接受你自己生成的链接。",
+        offer_take: "是我生成的，确认",
+        link_gone: "链接已失效或已被使用，请重新生成。",
     },
     settings: SettingsTexts {
         title: "设置",
@@ -116,8 +140,9 @@ pub static TEXTS: Texts = Texts {
     reconnecting: "连接中断，正在重新连接…",
     answered_elsewhere: "刚才的消息正在另一个对话中回答，点此查看。",
     server_forgot: "服务器已没有这条回答的记录，已显示的内容保留在这里。",
+    unsaved: "此对话没有保存：服务器的磁盘可能已满，或者只读。服务器重启后它会丢失。",
     missing_title: "没有这个对话",
-    missing_text: "链接可能有误，或者服务器重启后不再保留它。",
+    missing_text: "链接可能有误，对话可能已删除，或者它属于别人。",
     opening: "正在打开对话…",
     try_again: "重试",
     announce_answering: "正在回答",

@@ -11,7 +11,7 @@ use web_sys::{Element, Event, EventSource, HtmlElement, HtmlTextAreaElement, Mes
 
 use super::{
     events::{Handlers, Trouble},
-    preferences::{Language, Preferences, Theme},
+    preferences::{Dock, Language, Preferences, Theme},
 };
 
 /// What the visitor prefers, as the server wrote it into the document.
@@ -21,6 +21,7 @@ pub fn preferences() -> Preferences {
     Preferences {
         language: attribute("lang").and_then(|tag| Language::from_tag(&tag)).unwrap_or(Language::Chinese),
         theme: attribute("data-theme").and_then(|name| Theme::from_name(&name)).unwrap_or(Theme::System),
+        list: attribute("data-chats").and_then(|name| Dock::from_name(&name)).unwrap_or(Dock::Open),
     }
 }
 
@@ -59,6 +60,26 @@ pub fn show_theme(theme: Theme) {
     }
 }
 
+/// Shows or hides the list of conversations at the side.
+pub fn show_list(list: Dock) {
+    if let Some(root) = document().document_element() {
+        let _ = root.set_attribute("data-chats", list.name());
+    }
+}
+
+/// The scheme, host and port of the document's address.
+pub fn origin() -> String {
+    window().location().origin().unwrap_or_default()
+}
+
+/// The code of the link that the document was opened with, which goes out of the address and its history.
+pub fn offered_link() -> Option<String> {
+    let code = window().location().hash().ok()?.strip_prefix("#link=")?.to_owned();
+    let history = window().history().ok()?;
+    let _ = history.replace_state_with_url(&JsValue::NULL, "", Some(&path()));
+    Some(code)
+}
+
 /// Keeps a preference for a year.
 pub fn set_cookie(name: &str, value: &str) {
     let cookie = format!("{name}={value}; path=/; max-age=31536000; samesite=lax");
@@ -85,6 +106,12 @@ pub fn store(key: &str, text: Option<&str>) {
     }
 }
 
+/// Under which keys something is stored.
+pub fn stored_keys() -> Vec<String> {
+    let Ok(Some(storage)) = window().local_storage() else { return Vec::new() };
+    (0..storage.length().unwrap_or_default()).filter_map(|index| storage.key(index).ok()?).collect()
+}
+
 /// Whether the main way of pointing is a finger.
 pub fn is_touch_first() -> bool {
     matches!(window().match_media("(hover: none) and (pointer: coarse)"), Ok(Some(query)) if query.matches())
@@ -100,6 +127,24 @@ pub fn is_anything_open() -> bool {
     matches!(document().query_selector(":popover-open, dialog[open]"), Ok(Some(_)))
 }
 
+/// Whether the element with this id takes room on the page.
+pub fn is_shown(id: &str) -> bool {
+    let element = document().get_element_by_id(id).and_then(|element| element.dyn_into::<HtmlElement>().ok());
+    element.is_some_and(|element| element.offset_width() > 0)
+}
+
+/// Calls a method without arguments of the element with this id, where there is such a one.
+pub fn order(id: &str, method: &str) {
+    if let Some(element) = document().get_element_by_id(id) {
+        call(&element, method, &JsValue::UNDEFINED);
+    }
+}
+
+/// The same once what was changed has been drawn.
+pub fn order_soon(id: String, method: &'static str) {
+    request_animation_frame(move || order(&id, method));
+}
+
 /// A number between 0 and 1, for spreading retries.
 pub fn random() -> f64 {
     js_sys::Math::random()
@@ -107,9 +152,17 @@ pub fn random() -> f64 {
 
 /// What somebody wrote in this text field since the document came.
 pub fn written(field: &Element) -> Option<String> {
-    let property = |name: &str| js_sys::Reflect::get(field, &name.into()).ok()?.as_string();
-    let is_text = matches!(property("type").as_deref(), Some("text" | "textarea"));
-    property("value").filter(|text| is_text && Some(text) != property("defaultValue").as_ref())
+    let is_text = matches!(property(field, "type").as_deref(), Some("text" | "textarea"));
+    property(field, "value").filter(|text| is_text && Some(text) != property(field, "defaultValue").as_ref())
+}
+
+/// Whether there is a text in this field; what is no field has none.
+pub fn has_text(field: &Element) -> bool {
+    property(field, "value").is_some_and(|text| !text.is_empty())
+}
+
+fn property(field: &Element, name: &str) -> Option<String> {
+    js_sys::Reflect::get(field, &name.into()).ok()?.as_string()
 }
 
 /// Lets a field have this text as though it were being written, once the page is all there; `written` tells after `input`

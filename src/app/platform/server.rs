@@ -14,7 +14,7 @@ use leptos_axum::ResponseOptions;
 
 use super::{
     events::Handlers,
-    preferences::{Preferences, Theme},
+    preferences::{Dock, Preferences, Theme},
 };
 
 /// What the visitor prefers, by the request's headers.
@@ -54,6 +54,19 @@ pub fn set_title(_title: &str) {}
 /// There is no document yet.
 pub fn show_theme(_theme: Theme) {}
 
+/// There is no document yet.
+pub fn show_list(_list: Dock) {}
+
+/// There is no address bar.
+pub fn origin() -> String {
+    String::new()
+}
+
+/// What follows the `#` stays in the browser.
+pub fn offered_link() -> Option<String> {
+    None
+}
+
 /// There is no browser to keep it.
 pub fn set_cookie(_name: &str, _value: &str) {}
 
@@ -67,6 +80,11 @@ pub fn stored(_key: &str) -> Option<String> {
 
 /// Nothing is stored here.
 pub fn store(_key: &str, _text: Option<&str>) {}
+
+/// Nothing is stored here.
+pub fn stored_keys() -> Vec<String> {
+    Vec::new()
+}
 
 /// Nobody points at anything.
 pub fn is_touch_first() -> bool {
@@ -83,6 +101,17 @@ pub fn is_anything_open() -> bool {
     false
 }
 
+/// Nothing is laid out here.
+pub fn is_shown(_id: &str) -> bool {
+    false
+}
+
+/// There is no document yet.
+pub fn order(_id: &str, _method: &str) {}
+
+/// There is no document yet.
+pub fn order_soon(_id: String, _method: &'static str) {}
+
 /// Nothing is retried here.
 pub fn random() -> f64 {
     0.0
@@ -91,6 +120,11 @@ pub fn random() -> f64 {
 /// Nobody writes before the page is there.
 pub fn written(_field: &Element) -> Option<String> {
     None
+}
+
+/// Nothing is written here.
+pub fn has_text(_field: &Element) -> bool {
+    false
 }
 
 /// Nothing was written.

@@ -11,11 +11,12 @@ use super::{Draft, Held, Notice, Opening, Store};
 use crate::{
     api,
     app::{
+        answer::Answer,
         drafts, platform,
-        transcript::{Action, Pending, Transcript},
+        transcript::{Action, Pending, Transcript, Wish},
     },
     chat::{
-        command::{RegenerateCommand, SendCommand, Started},
+        command::{ContinueCommand, RegenerateCommand, SendCommand, Started},
         error::{ChatError, ErrorCode},
         ids::{ConversationId, MessageId, RequestId},
         message::{MessageText, Role},
@@ -44,68 +45,110 @@ impl Store {
     }
 
     fn send(self, role: Role, text: MessageText) {
-        let request = RequestId::random();
         let parent = untrack(|| self.leaf());
+        self.send_after(parent, role, text, None);
+    }
+
+    /// Sends a message, in the place of the one that was edited where it is one.
+    pub(super) fn send_after(
+        self,
+        parent: Option<MessageId>,
+        role: Role,
+        text: MessageText,
+        edited: Option<MessageId>,
+    ) {
         let place = self.place.get_untracked();
         let conversation = self.transcript.with_untracked(Transcript::conversation);
         let conversation = conversation.unwrap_or_else(ConversationId::random);
         let system = self.system_in_force();
+        let text = String::from(text);
+        let wish = if edited.is_some() { Wish::Instead } else { Wish::Answer };
+        let request = self.ask(parent, wish(role, text.clone()));
         let command = SendCommand {
             request,
             conversation,
             parent,
             role,
-            text: text.as_str().to_owned(),
+            text: text.clone(),
             system: system.clone(),
             settings: self.settings_in_force(),
         };
         self.is_missing.set(false);
-        self.apply(Action::Asked(Pending { request, after: parent, said: Some((role, text.as_str().to_owned())) }));
-        self.stop_early.set_value(false);
-        self.announcement.set(self.texts.announce_answering.to_owned());
         spawn_local(async move {
-            match insist(|| api::send_message(command.clone())).await {
-                Ok(started) => self.begin(conversation, &system, request, started),
-                Err(error) if self.is_pending(request) => self.refuse(request, text.as_str(), &error),
+            let outcome = insist(|| api::send_message(command.clone())).await;
+            if let Some(message) = edited {
+                self.settle_edit(conversation, message, &outcome);
+            }
+            // What was edited waits as it was edited, and does not go into the composer.
+            let text = if edited.is_some() { "" } else { &text };
+            match outcome {
+                Ok(started) => self.begin(conversation, Some(&system), request, started),
+                Err(error) if self.is_pending(request) => self.refuse(request, text, &error),
                 Err(error) if self.place.with_untracked(|now| now.conversation == place.conversation) => {
-                    self.put_back(text.as_str());
+                    self.put_back(text);
                     self.fail(&error);
                 }
                 // It waits where it was said.
-                Err(_) => drafts::put_back(place.conversation, text.as_str()),
+                Err(_) => drafts::put_back(place.conversation, text),
             }
         });
     }
 
     /// Asks for another answer beside this one.
     pub fn regenerate(self, answer: MessageId) {
+        let Some((conversation, after)) = self.found(answer) else { return };
+        let system = self.system_in_force();
+        let settings = self.settings_in_force();
+        let request = self.ask(after, Wish::Again);
+        let command = RegenerateCommand { request, conversation, answer, system: system.clone(), settings };
+        spawn_local(async move {
+            let outcome = insist(|| api::regenerate(command.clone())).await;
+            self.end_wish(conversation, Some(&system), request, outcome);
+        });
+    }
+
+    /// Asks for more of an answer that broke off.
+    pub fn go_on(self, answer: MessageId) {
+        let Some((conversation, _)) = self.found(answer) else { return };
+        let request = self.ask(Some(answer), Wish::More);
+        let max_new_tokens = self.settings_in_force().max_new_tokens;
+        let command = ContinueCommand { request, conversation, answer, max_new_tokens };
+        spawn_local(async move {
+            let outcome = insist(|| api::continue_answer(command.clone())).await;
+            self.end_wish(conversation, None, request, outcome);
+        });
+    }
+
+    /// Where a message is, unless it has to be left alone for now.
+    pub(super) fn found(self, id: MessageId) -> Option<(ConversationId, Option<MessageId>)> {
         let place = self
             .transcript
-            .with_untracked(|transcript| Some((transcript.conversation()?, transcript.message(answer)?.parent)));
-        let Some((conversation, after)) = place else { return };
-        if untrack(|| self.is_busy()) {
-            return;
-        }
-        self.notice.set(None);
+            .with_untracked(|transcript| Some((transcript.conversation()?, transcript.message(id)?.parent)));
+        place.filter(|_| !untrack(|| self.is_busy()))
+    }
+
+    /// Shows what is asked for.
+    fn ask(self, after: Option<MessageId>, wish: Wish) -> RequestId {
         let request = RequestId::random();
-        let system = self.system_in_force();
-        let command = RegenerateCommand {
-            request,
-            conversation,
-            answer,
-            system: system.clone(),
-            settings: self.settings_in_force(),
-        };
-        self.apply(Action::Asked(Pending { request, after, said: None }));
-        self.stop_early.set_value(false);
+        self.notice.set(None);
+        self.apply(Action::Asked(Pending { request, after, wish }));
+        self.stop_early.set(false);
         self.announcement.set(self.texts.announce_answering.to_owned());
-        spawn_local(async move {
-            match insist(|| api::regenerate(command.clone())).await {
-                Ok(started) => self.begin(conversation, &system, request, started),
-                Err(error) if self.is_pending(request) => self.refuse(request, "", &error),
-                Err(_) => {}
-            }
-        });
+        request
+    }
+
+    fn end_wish(
+        self,
+        conversation: ConversationId,
+        system: Option<&str>,
+        request: RequestId,
+        outcome: Result<Started, ChatError>,
+    ) {
+        match outcome {
+            Ok(started) => self.begin(conversation, system, request, started),
+            Err(error) if self.is_pending(request) => self.refuse(request, "", &error),
+            Err(_) => {}
+        }
     }
 
     fn is_pending(self, request: RequestId) -> bool {
@@ -113,15 +156,24 @@ impl Store {
         self.transcript.with_untracked(|transcript| transcript.pending().is_some_and(is_it))
     }
 
-    fn begin(self, conversation: ConversationId, system: &str, request: RequestId, started: Started) {
+    fn begin(self, conversation: ConversationId, system: Option<&str>, request: RequestId, started: Started) {
+        self.refresh_chats();
         if !self.is_pending(request) {
             return self.begin_unseen(conversation, &started);
         }
+        self.is_saved.set(started.is_saved);
         self.put_behind(untrack(|| self.leaf()), Some(started.answer.id));
+        let known = self.known_answer(started.answer.id);
+        let fresh = Answer::from_message(&started.answer);
         self.apply(Action::Begun(conversation, request, started));
-        self.known_system.set(system.to_owned());
+        if let (Some(known), Some(fresh)) = (known, fresh) {
+            known.update(|known| known.take_up(fresh));
+        }
+        if let Some(system) = system {
+            self.known_system.set(system.to_owned());
+        }
         self.place.update(|place| place.conversation = Some(conversation));
-        if self.stop_early.get_value() {
+        if self.stop_early.get_untracked() {
             self.stop();
         }
     }
@@ -148,7 +200,7 @@ impl Store {
     /// Stops the answer that is running, or about to.
     pub fn stop(self) {
         if self.transcript.with_untracked(|transcript| transcript.pending().is_some()) {
-            self.stop_early.set_value(true);
+            self.stop_early.set(true);
             return;
         }
         let Some(id) = untrack(|| self.running()) else { return };
@@ -221,7 +273,7 @@ impl Store {
 
 /// Sends a command, and once more where the server could not be reached: it may have got there all the same, and is not
 /// carried out twice.
-async fn insist<T, F: Future<Output = Result<T, ChatError>>>(send: impl Fn() -> F) -> Result<T, ChatError> {
+pub(super) async fn insist<T, F: Future<Output = Result<T, ChatError>>>(send: impl Fn() -> F) -> Result<T, ChatError> {
     let mut may_repeat = true;
     loop {
         match send().await {

@@ -73,9 +73,10 @@ impl Element {
         children: Option<<Vec<AnyView> as Render>::State>,
     ) -> ElementState {
         let (mut still, mut live) = (Vec::new(), Vec::new());
-        let is_kept = self.attributes.iter().any(|(_, attribute)| matches!(attribute, Attribute::Property(_)));
+        let parts = *self.0;
+        let is_kept = parts.attributes.iter().any(|(_, attribute)| matches!(attribute, Attribute::Property(_)));
         let written = (is_kept && matches!(origin, Origin::Document)).then(|| platform::written(&node)).flatten();
-        for (name, attribute) in self.attributes {
+        for (name, attribute) in parts.attributes {
             match attribute {
                 Attribute::Still(value) => {
                     let is_set = match origin {
@@ -94,23 +95,23 @@ impl Element {
                 Attribute::Property(value) => live.push(keep(&node, name, value, set_property, written.is_some())),
             }
         }
-        let listeners = self.listeners.into_iter();
+        let listeners = parts.listeners.into_iter();
         let listeners = listeners.map(|(event, handler)| platform::Listener::new(&node, event, handler)).collect();
-        if let Some(loaded) = self.loaded {
+        if let Some(loaded) = parts.loaded {
             loaded(&node);
         }
         if let Some(text) = written {
             platform::write_again(&node, text);
         }
-        ElementState { tag: self.tag, node, still, live, listeners, children }
+        ElementState { tag: parts.tag, node, still, live, listeners, children }
     }
 
     /// Whether this could be drawn over what is there.
     fn fits(&self, state: &ElementState) -> bool {
-        let still = self.attributes.iter().filter(|(_, attribute)| matches!(attribute, Attribute::Still(_)));
-        self.tag == state.tag
-            && self.children.is_empty() == state.children.is_none()
-            && self.loaded.is_none()
+        let still = self.0.attributes.iter().filter(|(_, attribute)| matches!(attribute, Attribute::Still(_)));
+        self.0.tag == state.tag
+            && self.0.children.is_empty() == state.children.is_none()
+            && self.0.loaded.is_none()
             && still.map(|(name, _)| name).eq(state.still.iter().map(|(name, _)| name))
     }
 }
@@ -141,9 +142,9 @@ impl Render for Element {
     type State = ElementState;
 
     fn build(mut self) -> ElementState {
-        let namespace = DRAWN.contains(&self.tag).then_some(DRAWN_NAMESPACE);
-        let node = Rndr::create_element(self.tag, namespace);
-        let children = std::mem::take(&mut self.children);
+        let namespace = DRAWN.contains(&self.0.tag).then_some(DRAWN_NAMESPACE);
+        let node = Rndr::create_element(self.0.tag, namespace);
+        let children = std::mem::take(&mut self.0.children);
         let children = (!children.is_empty()).then(|| {
             let mut children = children.build();
             children.mount(&node, None);
@@ -161,7 +162,7 @@ impl Render for Element {
             return;
         }
         if let Some(children) = &mut state.children {
-            std::mem::take(&mut self.children).rebuild(children);
+            std::mem::take(&mut self.0.children).rebuild(children);
         }
         state.live.clear();
         state.listeners.clear();
@@ -199,22 +200,23 @@ impl RenderHtml for Element {
         mark_branches: bool,
         _extra_attrs: Vec<AnyAttribute>,
     ) {
-        let attributes = self.attributes.into_iter().filter_map(|(name, attribute)| match attribute {
+        let parts = *self.0;
+        let attributes = parts.attributes.into_iter().filter_map(|(name, attribute)| match attribute {
             Attribute::Still(value) => Some(custom_attribute(name, value.0?.into_owned()).into_any_attr()),
             Attribute::Live(mut value) => Some(custom_attribute(name, value().0?.into_owned()).into_any_attr()),
             Attribute::Property(_) => None,
         });
         buf.push('<');
-        buf.push_str(self.tag);
+        buf.push_str(parts.tag);
         attributes_to_html(attributes.collect::<Vec<_>>(), buf);
         buf.push('>');
-        if !VOID.contains(&self.tag) {
-            if !self.children.is_empty() {
+        if !VOID.contains(&parts.tag) {
+            if !parts.children.is_empty() {
                 *position = Position::FirstChild;
-                self.children.to_html_with_buf(buf, position, true, mark_branches, Vec::new());
+                parts.children.to_html_with_buf(buf, position, true, mark_branches, Vec::new());
             }
             buf.push_str("</");
-            buf.push_str(self.tag);
+            buf.push_str(parts.tag);
             buf.push('>');
         }
         *position = Position::NextChild;
@@ -230,7 +232,7 @@ impl RenderHtml for Element {
         }
         let node: web_sys::Element =
             cursor.current().dyn_into().expect("invariant: the server drew the elements that the browser finds");
-        let children = std::mem::take(&mut self.children);
+        let children = std::mem::take(&mut self.0.children);
         let children = (!children.is_empty()).then(|| {
             position.set(Position::FirstChild);
             children.hydrate::<FROM_SERVER>(cursor, position)

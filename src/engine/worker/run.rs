@@ -72,6 +72,8 @@ impl Thread {
     pub(super) fn run(&mut self, inbox: &sync_mpsc::Receiver<Command>) {
         loop {
             let mut flow = self.take_commands(inbox);
+            // A step may take seconds, and whoever asks meanwhile is to know who takes part in it.
+            self.count();
             if matches!(flow, Flow::GoOn) {
                 let batch = self.scheduler.plan();
                 self.idle = batch.rows.is_empty();
@@ -85,7 +87,6 @@ impl Thread {
                 self.count();
                 return;
             }
-            self.count();
         }
     }
 
@@ -275,9 +276,10 @@ impl Thread {
                 Checked::Text(text) => EngineEvent::End { reason, text: text + &live.stop.finish() },
             }
         };
+        // Before the end is told: whoever knows it finds the place free.
+        self.shared.leave();
         // A reader that is gone needs no end.
         let _ = live.events.try_send(end);
-        self.shared.leave();
     }
 
     fn count(&self) {

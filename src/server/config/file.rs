@@ -71,6 +71,10 @@ pub struct LimitsSection {
     pub requests_per_minute: Option<u32>,
     /// How many at once after a pause.
     pub requests_burst: Option<u32>,
+    /// How often newcomers may begin a conversation from one address.
+    pub newcomers_per_minute: Option<u32>,
+    /// How many at once after a pause.
+    pub newcomers_burst: Option<u32>,
     /// Most bytes of a request's body.
     pub body_bytes: Option<usize>,
     /// Seconds that a body's arrival may take.
@@ -238,6 +242,8 @@ mod tests {
         assert_eq!(file.limits.answers_burst, Some(limits.answers.burst));
         assert_eq!(file.limits.requests_per_minute, Some(limits.requests.per_minute));
         assert_eq!(file.limits.requests_burst, Some(limits.requests.burst));
+        assert_eq!(file.limits.newcomers_per_minute, Some(limits.newcomers.per_minute));
+        assert_eq!(file.limits.newcomers_burst, Some(limits.newcomers.burst));
         assert_eq!(file.limits.body_bytes, Some(limits.body_bytes));
         assert_eq!(file.limits.body_s, Some(limits.body_time.as_secs()));
         assert_eq!(file.limits.header_s, Some(limits.header_time.as_secs()));

@@ -79,6 +79,8 @@ pub async fn run(server: Arc<Server>, begin: Begin) {
     let mut writing: Option<Writing> = None;
     let reason = loop {
         tokio::select! {
+            // What the engine has said already is kept, whatever comes next.
+            biased;
             event = events.next() => match event {
                 Some(EngineEvent::End { reason, text }) => {
                     answer.pending.push_str(&text);
