@@ -10,7 +10,7 @@ export default defineConfig({
   testDir: "tests",
   outputDir: "test-results",
   // One server and one engine: tests side by side would only slow each other down.
-  workers: 1,
+  workers: 2,
   forbidOnly: true,
   // A browser on a busy machine may be slower than a test expects. What passes only the second time is named as flaky.
   retries: 1,

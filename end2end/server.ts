@@ -1,4 +1,4 @@
-/** Starts the real server on a free port with the mini model, and reads its counters. */
+/** Starts the real server on a free port, with the mini model or one that follows a script, and reads its counters. */
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -6,7 +6,9 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
 const root = resolve(import.meta.dirname, "..");
-const binary = process.env.E2E_BINARY ?? join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "release", "xverse-chat");
+const built = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "release");
+const binary = process.env.E2E_BINARY ?? join(built, "xverse-chat");
+const scripted = process.env.E2E_SCRIPTED ?? join(built, "examples", "scripted_server");
 const site = resolve(process.env.E2E_SITE ?? join(root, "target", "site"));
 const model = resolve(process.env.E2E_MODEL ?? join(root, "models", "xverse-mini"));
 
@@ -29,8 +31,18 @@ export class Server {
     const config = join(folder, "Leptos.toml");
     writeFileSync(config, settings());
     const args = ["--config", config, "--data_dir", join(folder, "data"), "--port", "0", "--model_path", model, ...flags];
-    const started = spawn(binary, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
-    const url = await announcedUrl(started);
+    return Server.run(binary, args, folder);
+  }
+
+  /** One that answers with what it was asked, a character every so many milliseconds. */
+  static async startScripted(stepMs: number): Promise<Server> {
+    const folder = mkdtempSync(join(tmpdir(), "xverse-end2end-"));
+    return Server.run(scripted, ["--site", site, "--data_dir", join(folder, "data"), "--step_ms", `${stepMs}`], folder);
+  }
+
+  private static async run(program: string, args: string[], folder: string): Promise<Server> {
+    const started = spawn(program, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    const url = await announcedUrl(program, started);
     const server = new Server(url, started, folder);
     await server.ready();
     return server;
@@ -73,7 +85,7 @@ function settings(): string {
   return changed;
 }
 
-function announcedUrl(started: ChildProcess): Promise<string> {
+function announcedUrl(program: string, started: ChildProcess): Promise<string> {
   return new Promise((resolve, reject) => {
     let said = "";
     const timer = setTimeout(() => reject(new Error(`the server announced no address:\n${said}`)), START_MS);
@@ -87,7 +99,7 @@ function announcedUrl(started: ChildProcess): Promise<string> {
     };
     started.stdout?.on("data", listen);
     started.stderr?.on("data", listen);
-    started.once("error", (error) => reject(new Error(`${binary} did not start: ${error.message}`)));
+    started.once("error", (error) => reject(new Error(`${program} did not start: ${error.message}`)));
     started.once("exit", (code) => reject(new Error(`the server ended with ${code}:\n${said}`)));
   });
 }

@@ -4,4 +4,4 @@
 . scripts/toolchain.sh
 
 # The compiler that the distribution carries has no rustfmt, so this one is always the default toolchain's.
-with_default cargo fmt -- "$@"
+for manifest in Cargo.toml tests/fuzz/Cargo.toml; do with_default cargo fmt --manifest-path "$manifest" -- "$@"; done

@@ -4,13 +4,14 @@
 //! **Architecture Invariant:** state changes in `answer` and `transcript` only, by `apply`; nothing here writes HTML.
 
 pub mod address;
+pub mod answer;
+pub mod json;
 pub mod page;
 pub mod preferences;
 
 #[cfg(feature = "ssr")]
 pub mod shell;
 
-mod answer;
 mod chats;
 mod components;
 mod drafts;
@@ -18,7 +19,6 @@ mod drafts;
 mod events;
 mod format;
 mod i18n;
-mod json;
 mod keys;
 mod scroll;
 mod shortcuts;

@@ -12,7 +12,6 @@ use leptos::{prelude::*, serde_json, task::spawn_local};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    state::State,
     address,
     components::{
         chats::chat_list,
@@ -27,6 +26,7 @@ use super::{
     events,
     i18n::Texts,
     json, platform, shortcuts,
+    state::State,
     store::{Opening, Place, Store, list},
     timer::Timer,
     view::{effect, element},

@@ -12,10 +12,10 @@ use leptos::{prelude::*, task::spawn_local};
 
 use self::list::List;
 use super::{
-    state::{Shared, State},
     answer::Answer,
     drafts::{self, Kind},
     i18n::Texts,
+    state::{Shared, State},
     transcript::{Action, Transcript},
 };
 use crate::{

@@ -131,13 +131,13 @@ impl Element {
     /// Adds a text.
     #[must_use]
     pub fn text(self, text: impl Into<String>) -> Self {
-        self.child(text.into().into_any())
+        self.child(text_node(text.into()))
     }
 
     /// Adds a text that changes.
     #[must_use]
     pub fn live_text<T: Into<String>>(self, mut text: impl FnMut() -> T + Send + 'static) -> Self {
-        self.child(live(move || text().into().into_any()))
+        self.child(live(move || text_node(text().into())))
     }
 
     /// Adds a child.
@@ -164,6 +164,12 @@ impl From<Element> for AnyView {
 /// Several parts, one after the other.
 pub fn several(parts: Vec<AnyView>) -> AnyView {
     parts.into_any()
+}
+
+/// A text. Browsers leave NUL out of a document that they read, and where nothing else is in a text the page would look in
+/// vain for it.
+fn text_node(text: String) -> AnyView {
+    if text.contains('\0') { text.replace('\0', "\u{FFFD}").into_any() } else { text.into_any() }
 }
 
 /// Nothing.

@@ -75,10 +75,11 @@ pub struct OwnerLink {
     pub expires_s: u32,
 }
 
-/// The title of a conversation that begins with this text: its first line that is not blank, cut to a length.
+/// The title of a conversation that begins with this text: its first line that is not blank, cut to a length. Control
+/// characters become blanks.
 #[must_use]
 pub fn made_title(text: &str) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let line = text.lines().map(printable).find(|line| !line.is_empty()).unwrap_or_default();
     let mut title: String = line.chars().take(MADE_TITLE_CHARS).collect();
     if line.chars().nth(MADE_TITLE_CHARS).is_some() {
         title.push('…');
@@ -91,7 +92,7 @@ pub fn made_title(text: &str) -> String {
 /// # Errors
 /// [`ErrorCode::MessageEmpty`] where nothing is left, [`ErrorCode::MessageTooLong`] over [`MAX_TITLE_CHARS`].
 pub fn chosen_title(text: &str) -> Result<String, ChatError> {
-    let title: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let title = printable(text);
     let n_chars = title.chars().count();
     if n_chars == 0 {
         return Err(ChatError::new(ErrorCode::MessageEmpty, "the title is empty"));
@@ -105,6 +106,12 @@ pub fn chosen_title(text: &str) -> Result<String, ChatError> {
     Ok(title)
 }
 
+/// A text without control characters, nor white space around it.
+fn printable(text: &str) -> String {
+    let printable: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    printable.trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +119,7 @@ mod tests {
     #[test]
     fn a_title_is_the_first_line_that_says_something() {
         assert_eq!(made_title("\n  你好，世界 \n二"), "你好，世界");
+        assert_eq!(made_title("\0\n\u{1b}a\0b\rc\n"), "a b c");
         assert_eq!(made_title(&"字".repeat(40)), "字".repeat(40));
         assert_eq!(made_title(&"字".repeat(41)), format!("{}…", "字".repeat(40)));
     }
@@ -119,7 +127,8 @@ mod tests {
     #[test]
     fn a_chosen_title_is_one_line_within_its_length() {
         assert_eq!(chosen_title(" a\tb\n"), Ok("a b".to_owned()));
-        assert_eq!(chosen_title(" \n").unwrap_err().code, ErrorCode::MessageEmpty);
+        assert_eq!(chosen_title("\0a\u{1b} "), Ok("a".to_owned()));
+        assert_eq!(chosen_title(" \0\n").unwrap_err().code, ErrorCode::MessageEmpty);
         assert!(chosen_title(&"字".repeat(MAX_TITLE_CHARS)).is_ok());
         let error = chosen_title(&"字".repeat(MAX_TITLE_CHARS + 1)).unwrap_err();
         assert_eq!(error.code, ErrorCode::MessageTooLong);

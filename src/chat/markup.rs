@@ -133,24 +133,29 @@ pub enum Inline {
 #[serde(try_from = "String", into = "String")]
 pub struct LinkTarget(String);
 
-/// A link's scheme is none of http, https, mailto.
+/// What a host does not begin with.
+const NO_HOST: [char; 4] = ['/', '\\', '?', '#'];
+
+/// A link's scheme is none of http, https, mailto, or it has no host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a link may lead to http, https or mailto only")]
+#[error("a link may lead to http, https or mailto only, with a host")]
 pub struct UnsafeLink;
 
 impl LinkTarget {
     /// Parses a URL; control characters and white space around it are refused, not repaired.
     ///
     /// # Errors
-    /// [`UnsafeLink`] for any other scheme, and for relative targets.
+    /// [`UnsafeLink`] for any other scheme, and for relative targets, among which are those that name a scheme and no host.
     pub fn parse(url: &str) -> Result<Self, UnsafeLink> {
         let (scheme, rest) = url.split_once(':').ok_or(UnsafeLink)?;
-        let known = ["http", "https", "mailto"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-        if known && !rest.is_empty() && !url.chars().any(char::is_control) {
-            Ok(Self(url.to_owned()))
-        } else {
-            Err(UnsafeLink)
-        }
+        // Without a host it would lead into whatever site it is shown on.
+        let has_host = || rest.strip_prefix("//").is_some_and(|rest| !rest.is_empty() && !rest.starts_with(NO_HOST));
+        let leads_out = match scheme.to_ascii_lowercase().as_str() {
+            "http" | "https" => has_host(),
+            "mailto" => !rest.is_empty(),
+            _ => false,
+        };
+        if leads_out && !url.chars().any(char::is_control) { Ok(Self(url.to_owned())) } else { Err(UnsafeLink) }
     }
 
     /// The URL.

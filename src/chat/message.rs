@@ -36,9 +36,9 @@ impl MessageText {
     /// Checks a text that a person typed; it is kept as typed.
     ///
     /// # Errors
-    /// [`ErrorCode::MessageEmpty`] where there is nothing but white space, [`ErrorCode::MessageTooLong`] over the limit.
+    /// [`ErrorCode::MessageEmpty`] where it is blank, [`ErrorCode::MessageTooLong`] over the limit.
     pub fn parse(text: &str) -> Result<Self, ChatError> {
-        if text.trim().is_empty() {
+        if Self::is_blank(text) {
             return Err(ChatError::new(ErrorCode::MessageEmpty, "the message is empty"));
         }
         if text.len() > MAX_MESSAGE_BYTES {
@@ -48,6 +48,12 @@ impl MessageText {
             ));
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// Whether there is nothing to be seen of a text: only white space and control characters.
+    #[must_use]
+    pub fn is_blank(text: &str) -> bool {
+        text.chars().all(|c| c.is_whitespace() || c.is_control())
     }
 
     /// The text.
@@ -148,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_blank_message_is_refused() {
-        for text in ["", " ", "\n\t ", "\u{3000}"] {
+        for text in ["", " ", "\n\t ", "\u{3000}", "\0", "\u{1b}\u{85}\u{7f}"] {
             assert_eq!(MessageText::parse(text).unwrap_err().code, ErrorCode::MessageEmpty);
         }
     }

@@ -84,7 +84,11 @@ pub fn read(dir: &Path, config: &ModelConfig) -> Result<Sampling, GenerationConf
     from_json(&json, config)
 }
 
-fn from_json(json: &[u8], config: &ModelConfig) -> Result<Sampling, GenerationConfigError> {
+/// Checks the content of a `generation_config.json`.
+///
+/// # Errors
+/// [`GenerationConfigError`] where it is wrong.
+pub fn from_json(json: &[u8], config: &ModelConfig) -> Result<Sampling, GenerationConfigError> {
     let file: GenerationConfig =
         serde_json::from_slice(json).map_err(|source| GenerationConfigError::Broken { source })?;
     let most = u32::try_from(config.max_position_embeddings - 1).unwrap_or(u32::MAX);

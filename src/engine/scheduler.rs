@@ -144,7 +144,8 @@ impl Scheduler {
     /// The next step's rows; empty where there is nothing to compute.
     pub fn plan(&mut self) -> Batch {
         let decoding = self.running.iter().any(|sequence| !sequence.is_prefilling());
-        let mut budget = if decoding { self.limits.prefill_chunk } else { 4 * self.limits.prefill_chunk };
+        let chunk = self.limits.prefill_chunk;
+        let mut budget = if decoding { chunk } else { chunk.saturating_mul(4) };
         let mut batch = Batch::default();
         for sequence in &mut self.running {
             let chunk = if sequence.is_prefilling() {

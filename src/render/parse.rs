@@ -30,7 +30,7 @@ pub fn blocks(section: &str) -> Vec<Block> {
         return Vec::new();
     }
     if let Some(source) = displayed_math(section) {
-        return vec![Block::Math { source: source.to_owned() }];
+        return vec![Block::Math { source: clean(source).into_owned() }];
     }
     let guarded = guard_definitions(section);
     let arena = Arena::new();

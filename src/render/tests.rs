@@ -169,6 +169,7 @@ fn links_lead_to_safe_places_or_are_text() {
     check("[![a](https://e.org/i)](https://e.org)", "p(<https://e.org a>)");
     check("见https://e.org/a，谢谢 a@b.org", "p(见<https://e.org/a https://e.org/a>，谢谢 <mailto:a@b.org a@b.org>)");
     check("<https://e.org>", "p(<https://e.org https://e.org>)");
+    check(r"[x](http:/a) [y](https:\\e.org) [z](HTTPS:///e.org) [v](https://) [w](mailto:)", "p(x y z v w)");
 }
 
 #[test]

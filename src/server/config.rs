@@ -10,6 +10,7 @@ pub mod model;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,6 +20,12 @@ use leptos::config::LeptosOptions;
 use self::file::{FileConfig, LimitsSection};
 use super::{access::AccessToken, cli::ServeArgs, failure::Failure, rates::Rate};
 use crate::engine::{load::LoadOptions, room::KvSize, worker::EngineOptions};
+
+/// Most of anything that is counted: beyond it something would overflow or take all memory, and nobody means it.
+const MOST: u64 = 1_000_000;
+
+/// The longest time, a day: clocks don't reach arbitrarily far.
+const MOST_SECONDS: u64 = 24 * 60 * 60;
 
 /// Everything that a server is started with.
 #[derive(Debug, Clone)]
@@ -132,8 +139,8 @@ impl Limits {
                 burst: at_least_one("newcomers_burst", file.newcomers_burst, limits.newcomers.burst)?,
             },
             body_bytes: at_least_one("body_bytes", file.body_bytes, limits.body_bytes)?,
-            body_time: file.body_s.map_or(limits.body_time, Duration::from_secs),
-            header_time: seconds("header_s", file.header_s, limits.header_time)?,
+            body_time: seconds("body_s", file.body_s, limits.body_time, 0)?,
+            header_time: seconds("header_s", file.header_s, limits.header_time, 1)?,
             header_count: at_least_one("header_count", file.header_count, limits.header_count)?,
             header_bytes: at_least_one("header_bytes", file.header_bytes, limits.header_bytes)?,
             connections: at_least_one("connections", file.connections, limits.connections)?,
@@ -142,8 +149,8 @@ impl Limits {
                 file.connections_per_address,
                 limits.connections_per_address,
             )?,
-            stalled_write: seconds("stalled_write_s", file.stalled_write_s, limits.stalled_write)?,
-            drain: drain_s.map_or(limits.drain, Duration::from_secs),
+            stalled_write: seconds("stalled_write_s", file.stalled_write_s, limits.stalled_write, 1)?,
+            drain: seconds("drain_s", drain_s, limits.drain, 0)?,
         })
     }
 }
@@ -173,9 +180,10 @@ impl Config {
             limits: Limits::resolve(&file.limits, file.server.drain_s)?,
             engine: EngineOptions {
                 max_running: at_least_one("max_running", args.max_running.or(file.limits.max_running), 32)? as usize,
-                max_waiting: args.max_waiting.or(file.limits.max_waiting).unwrap_or(64) as usize,
+                max_waiting: bounded("max_waiting", args.max_waiting.or(file.limits.max_waiting), 64, 0..=MOST)?
+                    as usize,
                 prefill_chunk: at_least_one("prefill_chunk", file.engine.prefill_chunk, 256)?,
-                min_step_ms: file.engine.min_step_ms.unwrap_or(0),
+                min_step_ms: bounded("min_step_ms", file.engine.min_step_ms, 0, 0..=MOST)?,
                 ..EngineOptions::default()
             },
             load: LoadOptions {
@@ -234,16 +242,26 @@ fn access_token(given: Option<&str>, host: IpAddr) -> Result<Option<AccessToken>
     })
 }
 
-fn at_least_one<T: From<u8> + PartialOrd + Copy>(name: &str, value: Option<T>, default: T) -> Result<T, Failure> {
-    let value = value.unwrap_or(default);
-    if value < T::from(1) {
-        return Err(Failure::Refused(format!("{name} is 0, expected at least 1")));
-    }
-    Ok(value)
+fn at_least_one<T: TryInto<u64> + Copy>(name: &str, value: Option<T>, default: T) -> Result<T, Failure> {
+    bounded(name, value, default, 1..=MOST)
 }
 
-fn seconds(name: &str, value: Option<u64>, default: Duration) -> Result<Duration, Failure> {
-    at_least_one(name, value, default.as_secs()).map(Duration::from_secs)
+fn seconds(name: &str, value: Option<u64>, default: Duration, least: u64) -> Result<Duration, Failure> {
+    bounded(name, value, default.as_secs(), least..=MOST_SECONDS).map(Duration::from_secs)
+}
+
+fn bounded<T: TryInto<u64> + Copy>(
+    name: &str,
+    value: Option<T>,
+    default: T,
+    bounds: RangeInclusive<u64>,
+) -> Result<T, Failure> {
+    let value = value.unwrap_or(default);
+    let found = value.try_into().unwrap_or(u64::MAX);
+    if bounds.contains(&found) {
+        return Ok(value);
+    }
+    Err(Failure::Refused(format!("{name} is {found}, expected {} to {}", bounds.start(), bounds.end())))
 }
 
 #[cfg(test)]
@@ -277,8 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_may_run_is_refused() {
-        assert!(at_least_one("max_running", Some(0_u32), 32).is_err());
+    fn a_number_is_within_its_bounds_or_refused_by_name() {
         assert_eq!(at_least_one("max_running", None, 32_u32), Ok(32));
+        for value in [0, 1_000_001, usize::MAX] {
+            let failure = at_least_one("connections", Some(value), 1).unwrap_err();
+            assert!(failure.to_string().starts_with("connections is "), "{failure}");
+        }
+        assert!(seconds("body_s", Some(0), Duration::ZERO, 0).is_ok());
+        assert!(seconds("header_s", Some(0), Duration::ZERO, 1).is_err());
+        assert!(seconds("header_s", Some(MOST_SECONDS + 1), Duration::ZERO, 1).is_err());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The engine's thread cannot do so itself: it is in the step. Knows no conversations and no events; each answer's task ends
 //! its own answer, so that its text is kept like any other's. Only the monotonic clock is asked.
-//! **Architecture Invariant:** no answer outlives a stall by more than [`TICK`] and the time it takes to write its end.
+//! **Architecture Invariant:** no answer outlives a stall by more than `TICK` and the time it takes to write its end.
 
 use std::{sync::Arc, time::Duration};
 

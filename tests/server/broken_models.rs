@@ -37,7 +37,7 @@ fn are_refused(n_shards: usize, all: &[Broken]) {
         for args in [["--port=0", "--model_path=model"].as_slice(), &["check", "--model_path=model"]] {
             let began = Instant::now();
             println!("{what}, {}:", args[0]);
-            let ended = program.ended(program.command_within(MOST_KIB, args), began + MOST_TIME);
+            let ended = Program::ended(program.command_within(MOST_KIB, args), began + MOST_TIME);
             ended.assert(78, words);
         }
     }
@@ -259,7 +259,7 @@ fn a_tokenizer_that_cannot_be_used_is_refused_at_once_and_named() {
 #[test]
 fn a_file_that_may_not_be_read_is_refused_at_once_and_named() {
     let probe = tempfile::NamedTempFile::new().unwrap();
-    let forbid = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+    let forbid = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o0)).unwrap();
     forbid(probe.path());
     if fs::read(probe.path()).is_ok() {
         println!("skipped: whoever runs this may read everything");
@@ -270,12 +270,12 @@ fn a_file_that_may_not_be_read_is_refused_at_once_and_named() {
         &[
             (
                 "weights",
-                |model| fs::set_permissions(model.join(WEIGHTS), fs::Permissions::from_mode(0)).unwrap(),
+                |model| fs::set_permissions(model.join(WEIGHTS), fs::Permissions::from_mode(0o0)).unwrap(),
                 &[WEIGHTS, "cannot be read"],
             ),
             (
                 "config",
-                |model| fs::set_permissions(model.join("config.json"), fs::Permissions::from_mode(0)).unwrap(),
+                |model| fs::set_permissions(model.join("config.json"), fs::Permissions::from_mode(0o0)).unwrap(),
                 &["config.json", "cannot be read"],
             ),
         ],

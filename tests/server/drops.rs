@@ -40,10 +40,11 @@ impl Moment {
     /// Whether the engine's event says that a request of three chunks is so far.
     fn is_told_by(self, event: &EngineEvent) -> bool {
         match (self, event) {
-            (Self::Queued, EngineEvent::Queued { place: 1 }) => true,
             (Self::InPrefill, EngineEvent::Prefilled { done, .. }) => *done == 48,
             (Self::BeforeFirstToken, EngineEvent::Prefilled { done, .. }) => *done == 96,
-            (Self::MidStream, EngineEvent::Token { .. }) | (Self::AfterLastToken, EngineEvent::End { .. }) => true,
+            (Self::Queued, EngineEvent::Queued { place: 1 })
+            | (Self::MidStream, EngineEvent::Token { .. })
+            | (Self::AfterLastToken, EngineEvent::End { .. }) => true,
             _ => false,
         }
     }
@@ -151,7 +152,7 @@ async fn client_goes_at(moment: Moment) {
     }
     // All places are free again, too.
     let refilled: Vec<Generation> =
-        (0..Plan::default().max_waiting + 1).map(|_| engine.submit(request(&house, 3)).expect("a place")).collect();
+        (0..=Plan::default().max_waiting).map(|_| engine.submit(request(&house, 3)).expect("a place")).collect();
     for generation in refilled {
         assert_eq!(read(generation).await, (ANSWER.to_owned(), EngineEnd::EndOfText), "{moment:?}");
     }

@@ -21,7 +21,6 @@ use xverse_chat::{
     storage::database::{Found, Storage},
 };
 
-use crate::client::DEADLINE;
 use crate::stage::{
     Stage,
     echo::Echo,
@@ -135,7 +134,7 @@ impl House {
 
 /// Opens a folder that a house before may be about to let go of.
 fn opened(data: &Path) -> (Storage, Found) {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         match Storage::open(data) {
             Ok(opened) => return opened,

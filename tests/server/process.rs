@@ -81,14 +81,6 @@ impl Running {
         Client { address: &self.address, owner }
     }
 
-    /// Sends a request as it stands, but for `HOST`, which becomes the address.
-    pub fn ask(&self, request: &str) -> BufReader<TcpStream> {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(TIME)).unwrap();
-        stream.write_all(request.replace("HOST", &self.address).as_bytes()).unwrap();
-        BufReader::new(stream)
-    }
-
     /// Reads what it prints until a line begins so.
     pub fn line(&mut self, beginning: &str) {
         let found = self.lines.by_ref().map(Result::unwrap).find(|line| line.starts_with(beginning));
@@ -126,15 +118,20 @@ impl Client<'_> {
 
     /// The same, where the body is said to be of `length` bytes and may be shorter.
     pub fn ask_in_part(self, method: &str, path: &str, body: &str, length: usize) -> BufReader<TcpStream> {
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        ))
+    }
+
+    /// The same for a request as it is written, `HOST` excepted.
+    pub fn raw(self, request: &str) -> BufReader<TcpStream> {
         let Self { address, owner } = self;
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(TIME)).unwrap();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nCookie: owner={owner:064x}\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
+        let host = format!("{address}\r\nCookie: owner={owner:064x}");
         // Who is refused for a body that is too long may be told before all of it is there.
-        let _ = stream.write_all(request.as_bytes());
+        let _ = stream.write_all(request.replacen("HOST", &host, 1).as_bytes());
         BufReader::new(stream)
     }
 

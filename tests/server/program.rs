@@ -89,11 +89,11 @@ impl Program {
     }
 
     pub fn run(&self, args: &[&str]) -> Ended {
-        self.ended(self.command(args), Instant::now() + LONGEST)
+        Self::ended(self.command(args), Instant::now() + LONGEST)
     }
 
     /// Waits until the command has ended, which it must do in time.
-    pub fn ended(&self, mut command: Command, deadline: Instant) -> Ended {
+    pub fn ended(mut command: Command, deadline: Instant) -> Ended {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         while child.try_wait().unwrap().is_none() {
             if Instant::now() > deadline {

@@ -235,7 +235,7 @@ fn the_token_is_never_written_down() {
     ]
     .map(|request| {
         let mut reply = String::new();
-        running.ask(&request).read_to_string(&mut reply).unwrap();
+        running.client(0).raw(&request).read_to_string(&mut reply).unwrap();
         assert!(!reply.contains("Canary"), "{reply}");
         reply
     });

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     app::{
-        state::{Shared, memo},
         answer::Answer,
+        state::{Shared, memo},
         store::Store,
         view::{Element, Item, each, element, live, nothing, several, shown_while},
     },

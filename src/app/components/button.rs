@@ -6,9 +6,9 @@ use leptos::{ev, prelude::*, task::spawn_local};
 
 use super::icon::{Icon, live_glyph};
 use crate::app::{
-        state::State,
     i18n::Texts,
     platform,
+    state::State,
     view::{Element, effect, element},
 };
 

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     app::{
-        state::{Derived, memo},
         address,
         chats::Chats,
         platform,
+        state::{Derived, memo},
         store::{Store, list::Deleted},
         view::{Element, Item, each, element, live, nothing, several, shown_while},
     },
@@ -113,6 +113,7 @@ fn chat_item(store: Store, id: ConversationId) -> Element {
     element("li").class("chat").handle("chat-item").child(live(content))
 }
 
+#[expect(clippy::ref_option, reason = "as a signal hands its value out")]
 fn title(chat: &Option<ChatSummary>) -> String {
     chat.as_ref().map(|chat| chat.title.clone()).unwrap_or_default()
 }

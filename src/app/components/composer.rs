@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     app::{
-        state::{State, memo},
         drafts::{self, Kind},
         platform,
+        state::{State, memo},
         store::{Draft, Place, Store},
         timer::Timer,
         transcript::Wish,
@@ -83,7 +83,7 @@ impl Field {
     }
 
     fn typed(self) {
-        self.is_empty.set(self.text().trim().is_empty());
+        self.is_empty.set(MessageText::is_blank(&self.text()));
         if let Some(node) = self.node.get_untracked() {
             platform::fit_height(&node);
         }

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     app::{
-        state::{State, memo},
         platform,
         preferences::{DOCK_COOKIE, Dock, LANGUAGE_COOKIE, THEME_COOKIE, Theme},
+        state::{State, memo},
         store::Store,
         view::{Element, element, several, shown_while},
     },
@@ -30,8 +30,9 @@ pub fn header(store: Store) -> AnyView {
         theme_button(store),
         settings_button(store),
     ]);
-    let title =
-        element("h1").with("dir", "auto").live_text(move || store.heading().unwrap_or_else(|| store.title.get_untracked()));
+    let title = element("h1")
+        .with("dir", "auto")
+        .live_text(move || store.heading().unwrap_or_else(|| store.title.get_untracked()));
     let banner =
         move || element("p").class("mini-banner").handle("mini-model-banner").text(texts.start.mini_banner).into();
     several(vec![element("header").class("top").children([start, title, end]).into(), shown_while(is_mini, banner)])

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     app::{
-        state::memo,
         i18n::Texts,
         platform,
+        state::memo,
         store::Store,
         view::{Element, element, shown_while},
     },

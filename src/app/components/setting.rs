@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     app::{
-        state::State,
         i18n::SettingText,
+        state::State,
         store::Store,
         view::{Element, element, shown_while},
     },

@@ -5,9 +5,9 @@ use leptos::{ev, wasm_bindgen::JsCast};
 use super::button::button;
 use crate::{
     app::{
-        state::State,
         format,
         starters::{self, N_SHOWN, Starter},
+        state::State,
         store::{Draft, Store},
         view::{Element, element, several, shown_while},
     },

@@ -2,10 +2,10 @@
 
 use crate::{
     app::{
-        state::{Derived, Shared},
         answer::{Answer, Phase},
         format,
         i18n::Texts,
+        state::{Derived, Shared},
         store::Store,
         view::{Element, element, live, nothing, several},
     },

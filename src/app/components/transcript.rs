@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     app::{
-        state::{State, memo},
         platform::{self, ResizeWatch},
         scroll::{Follow, Position},
+        state::{State, memo},
         store::{Opening, Store},
         transcript::{Transcript, Wish},
         view::{Element, Item, each, effect, element, live, nothing, several, shown_while},

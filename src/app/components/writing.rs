@@ -7,9 +7,9 @@ use std::time::Duration;
 use leptos::{ev, prelude::*, wasm_bindgen::JsCast};
 
 use crate::app::{
-        state::State,
     keys::{self, Composition, KeyPress, Keyboard},
     platform,
+    state::State,
     view::Element,
 };
 
@@ -40,10 +40,7 @@ impl Writing {
             }
         };
         let ended = move |_| {
-            set_timeout(
-                move || self.0.set(Composition::Idle),
-                Duration::ZERO,
-            );
+            set_timeout(move || self.0.set(Composition::Idle), Duration::ZERO);
         };
         field
             .on("keydown", key_pressed)

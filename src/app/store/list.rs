@@ -11,10 +11,10 @@ use super::{Notice, Store, commands::insist};
 use crate::{
     api,
     app::{
-        state::State,
         address,
         chats::Chats,
         drafts, platform,
+        state::State,
         timer::Timer,
         transcript::{Action, Transcript},
         view::effect,

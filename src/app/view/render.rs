@@ -286,6 +286,12 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_browsers_would_drop_is_drawn_as_another() {
+        assert_eq!(html(element("p").text("\0")), "<p>\u{FFFD}<!></p>");
+        assert_eq!(html(element("p").live_text(|| "a\0b")), "<p>a\u{FFFD}b<!></p>");
+    }
+
+    #[test]
     fn an_attribute_is_there_or_not_and_void_elements_have_no_end() {
         let field = element("input").with("disabled", true).with("checked", false).with("lang", None::<&str>);
         assert_eq!(html(field), r#"<input disabled="">"#);

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Text is gathered this long before it is told again.
-pub const FLUSH_INTERVAL: Duration = Duration::from_millis(30);
+pub const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often a running answer is written to storage.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
@@ -92,13 +92,17 @@ pub async fn run(server: Arc<Server>, begin: Begin) {
                 None => break ENGINE_GONE,
             },
             reason = abandoned.told() => break reason,
-            () = sleep_until(answer.flush_at.into()), if !answer.pending.is_empty() => answer.flush(),
+            () = sleep_until(answer.flush_at.into()), if !answer.pending.is_empty() => {
+                answer.flush(answer.flush_at);
+            }
             () = sleep_until(answer.snapshot_at.into()), if answer.is_ahead && writing.is_none() => {
                 writing = Some(answer.write_snapshot());
             }
             () = wait_for(&mut writing), if writing.is_some() => writing = None,
         }
     };
+    // Where it is not over for the engine, it is cancelled: at once, however long writing takes.
+    drop(events);
     answer.end(reason).await;
 }
 
@@ -168,14 +172,16 @@ impl Answer {
         self.is_ahead = true;
         self.pending.push_str(text);
         if !self.pending.is_empty() && now >= self.flush_at {
-            self.flush();
+            self.flush(now);
         }
     }
 
-    fn flush(&mut self) {
+    /// Tells the text that was due at this moment. The next is due an interval later, however long this one takes or has
+    /// waited: a token each interval is an event each interval.
+    fn flush(&mut self, due: Instant) {
         let update = self.growing.push(&std::mem::take(&mut self.pending));
         self.generation.grow(update.finished, update.tail);
-        self.flush_at = Instant::now() + FLUSH_INTERVAL;
+        self.flush_at = due + FLUSH_INTERVAL;
     }
 
     /// Writes how far it has come; done in the order in which it was asked for, whether waited for or not.
@@ -199,7 +205,7 @@ impl Answer {
 
     async fn end(&mut self, reason: EndReason) {
         if !self.pending.is_empty() {
-            self.flush();
+            self.flush(self.last_token);
         }
         let last = self.growing.finish();
         let finished = last.finished.into_iter().chain(last.tail).collect::<Vec<_>>();

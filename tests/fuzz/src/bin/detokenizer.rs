@@ -1,0 +1,7 @@
+//! Fuzzes `detokenizer`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    fuzzing::detokenizer::target(data);
+});
