@@ -193,6 +193,27 @@ test("letters that are still being composed are not searched for", async ({ chat
   expect(searched).toBe(0);
 });
 
+test("a long list comes piece by piece", async ({ chat, page }) => {
+  const id = () => crypto.randomUUID().replaceAll("-", "");
+  for (let number = 0; number < 45; ) {
+    const command = { request: id(), conversation: id(), parent: null, role: "user", text: `第 ${number} 个`, system: "", settings: { max_new_tokens: 1 } };
+    const response = await page.request.post("/api/send", { data: { command } });
+    // No more than two answers at once.
+    if (response.ok()) number += 1;
+  }
+  await chat.open();
+  await expect(titles(chat).first()).toHaveText("第 44 个");
+  await expect(chat.handle("chat-item")).toHaveCount(40);
+  await page.evaluate(() => window.dispatchEvent(new Event("focus")));
+  await chat.handle("chats-more").click();
+  await expect(chat.handle("chat-item")).toHaveCount(45);
+  await expect(titles(chat).last()).toHaveText("第 0 个");
+  await expect(chat.handle("chats-more")).toHaveCount(0);
+  await chat.ask("你好");
+  await expect(titles(chat).first()).toHaveText("你好");
+  await expect(chat.handle("chat-item")).toHaveCount(46);
+});
+
 test("the list can be put away and stays so", async ({ chat, page }) => {
   await chat.open();
   await expect(chat.handle("chat-list")).toBeVisible();

@@ -71,7 +71,7 @@ pub struct Answer {
     pub blocks: Vec<Block>,
     /// Blocks after those, replaced as a whole.
     pub tail: Vec<Block>,
-    /// How many blocks stayed final, each time it was gone on with.
+    /// How many blocks stayed final, each time it was taken up again.
     pub thawed: Vec<usize>,
     /// The whole text, once it is over.
     pub text: String,
@@ -145,9 +145,7 @@ impl Answer {
     /// Takes in how the server has it: as it ended elsewhere, or as it is being gone on with.
     pub fn take_up(&mut self, fresh: Self) {
         let mut thawed = std::mem::take(&mut self.thawed);
-        if self.phase.is_over() {
-            thawed.push(fresh.blocks.len());
-        }
+        thawed.push(fresh.blocks.len());
         *self = Self { thawed, ..fresh };
     }
 

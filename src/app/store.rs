@@ -271,8 +271,8 @@ impl Store {
         self.is_saved.set(view.is_saved);
         for message in &view.messages {
             if let (Some(known), Some(fresh)) = (self.answer(message.id), Answer::from_message(message))
-                && fresh.phase.is_over()
-                && !known.with_untracked(|answer| answer.phase.is_over())
+                // It ended, or it is being gone on with.
+                && known.with_untracked(|known| !known.phase.is_over() && known.generation != fresh.generation)
             {
                 known.update(|known| known.take_up(fresh));
             }
