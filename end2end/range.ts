@@ -153,9 +153,10 @@ export class Range {
     for (const { chat } of this.talks) {
       await Promise.all([chat.page.evaluate(renameTo, OPENER), chat.page.waitForResponse("**/api/rename")]);
     }
+    // The clock is the context's: installed beside pages that come up, it misses some of them.
+    await this.context.clock.install();
     const search = async (payloads: Payload[]) => {
       const page = await this.context.newPage();
-      await page.clock.install();
       const chat = new Chat(page);
       await chat.open();
       for (const payload of payloads) {
@@ -163,7 +164,7 @@ export class Range {
           const piece = pieceOf(payload.text);
           const answered = page.waitForResponse("**/api/chats");
           await page.evaluate(searchFor, piece);
-          await page.clock.runFor(SEARCH_PAUSE_MS);
+          await this.context.clock.runFor(SEARCH_PAUSE_MS);
           await answered;
           return page.evaluate(awaitFound, withoutControls(piece).toLowerCase());
         });
