@@ -175,7 +175,7 @@ fn five_hundred_dribbling_heads_delay_no_page_and_are_closed_in_time() {
     assert!(median < Duration::from_millis(500), "{pages:?}");
     assert!(said.contains("HTTP/1.1 408 "), "{said:?}");
     // Those that wrote their last byte after the end are reset, which loses what was said to them.
-    assert!(last_closed - begun < Duration::from_secs(6), "after {:?}", last_closed - begun);
+    assert!(last_closed - begun < Duration::from_secs(10), "after {:?}", last_closed - begun);
 }
 
 #[test]
