@@ -16,6 +16,8 @@ mod encodings;
 mod equivalence;
 #[path = "golden/files.rs"]
 mod files;
+#[path = "golden/formats.rs"]
+mod formats;
 #[path = "golden/judge.rs"]
 mod judge;
 #[path = "golden/logits.rs"]

@@ -14,6 +14,7 @@ use xverse_chat::{
     engine::{
         config::ModelConfig,
         load::{self, DeviceChoice, LoadOptions},
+        precision::Precision,
         prompt::{PromptBuilder, Turn},
         request::{CacheScope, EngineEvent, GenerationRequest, LogprobsRequest},
         room::KvSize,
@@ -95,8 +96,11 @@ impl Mini {
         let loaded = load::load(&LoadOptions {
             model_path: FOLDER.into(),
             tokenizer_path: FOLDER.into(),
+            adapter_path: None,
             device: DeviceChoice::Cpu,
             prompt_format: None,
+            precision: Precision::default(),
+            kv_type: None,
             kv_size: KvSize::Auto,
             threads: None,
             is_mini: true,

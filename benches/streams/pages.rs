@@ -20,6 +20,7 @@ use xverse_chat::{
     chat::event::EventKind,
     engine::{
         load::{DeviceChoice, LoadOptions, load},
+        precision::Precision,
         room::KvSize,
         worker::{EngineHandle, EngineOptions},
     },
@@ -72,8 +73,11 @@ async fn mini(servers: &Runtime, options: EngineOptions) -> Result<(House, Engin
     let loaded = load(&LoadOptions {
         model_path: MODEL.into(),
         tokenizer_path: MODEL.into(),
+        adapter_path: None,
         device: DeviceChoice::Cpu,
         prompt_format: None,
+        precision: Precision::default(),
+        kv_type: None,
         kv_size: KvSize::Auto,
         threads: threads()?,
         is_mini: true,

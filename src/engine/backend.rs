@@ -9,10 +9,12 @@ pub mod cpu;
 mod output;
 pub mod reference;
 
+use self::cpu::quantized::QuantizedError;
 use super::{
     kv::BlockId,
     request::TokenLogprobs,
     sampling::{Draw, SamplingError},
+    weights::WeightsError,
 };
 
 /// Names a sequence while it lives; never used again.
@@ -75,6 +77,20 @@ pub enum BackendError {
     /// candle's word for it.
     #[error("device step failed: {0}")]
     Candle(#[from] candle_core::Error),
+    /// The weights could not be had.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A matrix could not be quantised.
+    #[error("{name}: {source}")]
+    Quantized {
+        /// Of the tensor.
+        name: String,
+        /// Why.
+        source: QuantizedError,
+    },
+    /// The system gave no threads.
+    #[error("no threads to compute with: {0}")]
+    Threads(String),
     /// The device is gone for good; only a new process helps.
     #[error("device lost: {0}")]
     DeviceLost(String),

@@ -8,18 +8,23 @@ pub mod shape;
 
 use std::{path::PathBuf, time::Instant};
 
-use candle_core::{DType, Device};
 use serde::Serialize;
 
 use self::shape::Shape;
 use super::{
-    backend::Backend,
+    backend::{
+        Backend,
+        cpu::{CpuBackend, CpuOptions},
+    },
     checkpoint,
     config::ModelConfig,
     kv::BLOCK_SIZE,
+    kv_type::KvType,
     load::{self, DeviceChoice, LoadError, LoadOptions},
     memory,
-    room::{self, KvSize},
+    precision::Precision,
+    room::{self, KvSize, Need},
+    weights::NumberType,
 };
 
 /// What to measure.
@@ -29,6 +34,10 @@ pub struct BenchOptions {
     pub weights: BenchWeights,
     /// Which backend.
     pub device: DeviceChoice,
+    /// In which formats weights are held.
+    pub precision: Precision,
+    /// In which format keys and values are held; `None` for what suits the backend.
+    pub kv_type: Option<KvType>,
     /// Threads that compute.
     pub threads: usize,
     /// Tokens of each prompt.
@@ -47,6 +56,9 @@ pub enum BenchWeights {
     /// normal(0, 0.02), one random layer repeated.
     Random(Shape),
 }
+
+/// What random weights are as if stored in: what XVERSE's checkpoints are.
+const STORED: NumberType = NumberType::Bf16;
 
 /// One run's figures.
 #[derive(Debug, Clone, Serialize)]
@@ -138,15 +150,16 @@ pub fn run(options: &BenchOptions, command: String) -> Result<Report, BenchError
     let copy_gb_s = memory::copy_gb_s(options.threads, 256);
     memory::forget_peak();
     let began = Instant::now();
-    let (shape, config, mut backend) = prepare(options)?;
+    let (precision, kv_type) = load::cpu_kind(options.device)?.formats(options.precision, options.kv_type);
+    let (shape, config, mut backend) = prepare(options, precision, kv_type)?;
     let load_s = began.elapsed().as_secs_f64();
-    let bytes_per_step = streamed_bytes(&config);
+    let bytes_per_step = backend.spec().weight_bytes as f64;
     measure::warm_up(backend.as_mut())?;
     let mut cells = Vec::new();
     for concurrency in &options.concurrency {
         let times = measure::times(backend.as_mut(), options.prompt, options.generate, *concurrency)?;
         let context = options.prompt + options.generate / 2;
-        let kv_bytes = concurrency * context * super::backend::cpu::CpuBackend::kv_bytes_per_position(&config);
+        let kv_bytes = concurrency * context * CpuBackend::kv_bytes_per_position(&config, kv_type);
         let floor_s = (bytes_per_step + kv_bytes as f64) / (copy_gb_s * 1e9);
         cells.push(times.cell(options.prompt, options.generate, *concurrency, floor_s));
     }
@@ -156,8 +169,8 @@ pub fn run(options: &BenchOptions, command: String) -> Result<Report, BenchError
         threads: options.threads,
         shape,
         dtype: spec.dtype.into(),
-        quantize: "none".into(),
-        kv_dtype: "f32".into(),
+        quantize: precision.quantize.name().into(),
+        kv_dtype: kv_type.name().into(),
         commit: commit(),
         command,
         load_s,
@@ -173,8 +186,16 @@ impl Report {
     pub fn table(&self) -> String {
         use std::fmt::Write as _;
         let mut table = format!(
-            "{} on {} ({} threads, {}), loaded in {:.2} s, copy {:.1} GB/s, peak memory {:.2} GB\n",
-            self.shape, self.device, self.threads, self.dtype, self.load_s, self.copy_gb_s, self.peak_memory_gb
+            "{} on {} ({} threads, {}, quantize {}, keys and values {}), loaded in {:.2} s, copy {:.1} GB/s, peak memory {:.2} GB\n",
+            self.shape,
+            self.device,
+            self.threads,
+            self.dtype,
+            self.quantize,
+            self.kv_dtype,
+            self.load_s,
+            self.copy_gb_s,
+            self.peak_memory_gb
         );
         table.push_str(
             "concurrency  prompt  generate   ttft ms  prefill tok/s  decode tok/s  itl p50 ms  itl p99 ms  floor\n",
@@ -199,7 +220,11 @@ impl Report {
     }
 }
 
-fn prepare(options: &BenchOptions) -> Result<(String, ModelConfig, Box<dyn Backend>), BenchError> {
+fn prepare(
+    options: &BenchOptions,
+    precision: Precision,
+    kv_type: KvType,
+) -> Result<(String, ModelConfig, Box<dyn Backend>), BenchError> {
     match &options.weights {
         BenchWeights::Checkpoint(path) => {
             let config = ModelConfig::read(path).map_err(LoadError::from)?;
@@ -207,8 +232,11 @@ fn prepare(options: &BenchOptions) -> Result<(String, ModelConfig, Box<dyn Backe
             let loaded = load::load(&LoadOptions {
                 model_path: path.clone(),
                 tokenizer_path: path.clone(),
+                adapter_path: None,
                 device: options.device,
                 prompt_format: None,
+                precision,
+                kv_type: Some(kv_type),
                 kv_size: kv_size(options),
                 threads: Some(options.threads),
                 is_mini: false,
@@ -219,12 +247,13 @@ fn prepare(options: &BenchOptions) -> Result<(String, ModelConfig, Box<dyn Backe
             let config = shape.config();
             check_context(options, &config)?;
             let kind = load::cpu_kind(options.device)?;
-            let weight_bytes = room::weight_bytes(shape.distinct_parameters());
-            let n_blocks = room::n_blocks(&config, kv_size(options), weight_bytes, memory::available())
-                .map_err(LoadError::from)?;
-            let weights = checkpoint::random(&config, 0, DType::F32, &Device::Cpu);
-            let backend =
-                load::cpu_backend(kind, &config, weights, n_blocks, options.threads).map_err(LoadError::from)?;
+            let weight_bytes = precision.weight_bytes(&shape.one_layer(), STORED) as f64;
+            let need = Need { weight_bytes, ..Need::of(&config, precision, STORED, kv_type) };
+            let n_blocks =
+                room::n_blocks(&config, kv_size(options), need, memory::available()).map_err(LoadError::from)?;
+            let weights = checkpoint::random(&config, 0, STORED);
+            let cpu = CpuOptions { precision, kv_type, n_blocks, threads: options.threads };
+            let backend = load::cpu_backend(kind, &config, weights, cpu).map_err(LoadError::from)?;
             Ok((shape.name().to_owned(), config, backend))
         }
     }
@@ -240,13 +269,6 @@ fn check_context(options: &BenchOptions, config: &ModelConfig) -> Result<(), Ben
 fn kv_size(options: &BenchOptions) -> KvSize {
     let per_sequence = (options.prompt + options.generate).max(measure::WARM_UP_TOKENS).next_multiple_of(BLOCK_SIZE);
     KvSize::Tokens(per_sequence * options.concurrency.iter().copied().max().unwrap_or(1))
-}
-
-/// Bytes of weights that a decode step must read: all but the embedding table, of which it reads a row.
-fn streamed_bytes(config: &ModelConfig) -> f64 {
-    let table = (config.vocab_size * config.hidden_size) as u64;
-    let streamed = checkpoint::n_parameters(config) - if config.tie_word_embeddings { 0 } else { table };
-    streamed as f64 * DType::F32.size_in_bytes() as f64
 }
 
 fn commit() -> String {

@@ -9,20 +9,24 @@ use std::{
     time::Instant,
 };
 
-use candle_core::{DType, Device};
-use candle_nn::VarBuilder;
-
 use super::{
-    backend::{Backend, cpu::CpuBackend, reference::ReferenceBackend},
-    checkpoint::{self, Checkpoint, CheckpointError},
+    backend::{
+        Backend, BackendError,
+        cpu::{CpuBackend, CpuOptions},
+        reference::ReferenceBackend,
+    },
+    checkpoint::{Checkpoint, CheckpointError},
     config::{ConfigError, ModelConfig},
     fingerprint::Fingerprint,
     generation_config::{self, GenerationConfigError},
     kv::BLOCK_SIZE,
+    kv_type::KvType,
     memory,
+    precision::Precision,
     prompt::PromptBuilder,
-    room::{self, KvSize, RoomError},
+    room::{self, KvSize, Need, RoomError},
     tokenizer::{ChatTokenizer, TokenizerError},
+    weights::{NumberType, Weights},
 };
 use crate::chat::info::{ModelInfo, PromptFormat};
 
@@ -33,10 +37,16 @@ pub struct LoadOptions {
     pub model_path: PathBuf,
     /// Folder with `tokenizer.json`.
     pub tokenizer_path: PathBuf,
+    /// Folder with a PEFT adapter that is merged into the weights.
+    pub adapter_path: Option<PathBuf>,
     /// Which backend and device.
     pub device: DeviceChoice,
     /// `None` for what the vocabulary says.
     pub prompt_format: Option<PromptFormat>,
+    /// In which formats weights are held.
+    pub precision: Precision,
+    /// In which format keys and values are held; `None` for what suits the backend.
+    pub kv_type: Option<KvType>,
     /// Room for keys and values.
     pub kv_size: KvSize,
     /// Threads that compute; `None` for one less than there are cores.
@@ -124,7 +134,7 @@ pub enum LoadError {
     },
     /// The backend failed while it took the weights.
     #[error("the weights could not be loaded: {0}")]
-    Backend(#[from] candle_core::Error),
+    Backend(#[from] BackendError),
 }
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -141,7 +151,10 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let tokenizer_json = ChatTokenizer::read_json(&options.tokenizer_path)?;
     let tokenizer = Arc::new(ChatTokenizer::from_json(&tokenizer_json)?);
     check_vocabulary(&tokenizer, &config)?;
-    let checkpoint = Checkpoint::open(&options.model_path, &config)?;
+    let mut checkpoint = Checkpoint::open(&options.model_path, &config)?;
+    if let Some(dir) = &options.adapter_path {
+        checkpoint = checkpoint.with_adapter(dir, &config)?;
+    }
     let fingerprint = Fingerprint::of(&config_json, &tokenizer_json, checkpoint.files());
     drop(tokenizer_json);
     if !checkpoint.unused().is_empty() {
@@ -149,23 +162,28 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     }
     let n_parameters = checkpoint.n_parameters();
     let kind = cpu_kind(options.device)?;
-    let n_blocks = room::n_blocks(&config, options.kv_size, room::weight_bytes(n_parameters), memory::available())?;
+    let (precision, kv_type) = kind.formats(options.precision, options.kv_type);
+    let need = Need::of(&config, precision, checkpoint.number_type(), kv_type);
+    let n_blocks = room::n_blocks(&config, options.kv_size, need, memory::available())?;
     let threads = options.threads.unwrap_or_else(default_threads);
     if options.device == DeviceChoice::Auto {
-        check_speed(n_parameters, || memory::copy_gb_s(threads, 64))?;
+        check_speed(need.weight_bytes, || memory::copy_gb_s(threads, 64))?;
     }
-    let weights = checkpoint.var_builder(DType::F32, &Device::Cpu);
-    let backend = cpu_backend(kind, &config, weights, n_blocks, threads)?;
+    let cpu = CpuOptions { precision, kv_type, n_blocks, threads };
+    let backend = cpu_backend(kind, &config, checkpoint.into_weights(), cpu)?;
     let prompt_format = options.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(&config));
     let spec = backend.spec();
     let kv_capacity_tokens = spec.n_blocks * BLOCK_SIZE;
     let prompts = PromptBuilder::new(Arc::clone(&tokenizer), &config, prompt_format).within(kv_capacity_tokens);
     let info = ModelInfo {
-        name: folder_name(&options.model_path),
+        name: match &options.adapter_path {
+            None => folder_name(&options.model_path),
+            Some(adapter) => format!("{} + {}", folder_name(&options.model_path), folder_name(adapter)),
+        },
         is_mini: options.is_mini,
         n_parameters,
         dtype: spec.dtype.into(),
-        quantize: "none".into(),
+        quantize: precision.quantize.name().into(),
         device: spec.device.clone(),
         weight_bytes: spec.weight_bytes,
         kv_capacity_tokens: kv_capacity_tokens as u64,
@@ -187,23 +205,31 @@ pub enum CpuKind {
     Reference,
 }
 
-/// Puts weights behind a backend with room for `n_blocks` blocks of keys and values.
+impl CpuKind {
+    /// What weights, keys and values are held in where this was asked for.
+    #[must_use]
+    pub fn formats(self, precision: Precision, kv_type: Option<KvType>) -> (Precision, KvType) {
+        match self {
+            Self::Paged => (precision, kv_type.unwrap_or(KvType::Bf16)),
+            // It is what others are measured by.
+            Self::Reference => (Precision { number_type: Some(NumberType::F32), ..Precision::default() }, KvType::F32),
+        }
+    }
+}
+
+/// Puts weights behind a backend; the reference backend has but one choice of formats, see [`CpuKind::formats`].
 ///
 /// # Errors
-/// candle's, where a tensor cannot be read.
+/// [`BackendError`], where a tensor cannot be read.
 pub fn cpu_backend(
     kind: CpuKind,
     config: &ModelConfig,
-    weights: VarBuilder<'_>,
-    n_blocks: usize,
-    threads: usize,
-) -> Result<Box<dyn Backend>, candle_core::Error> {
+    weights: Arc<dyn Weights>,
+    options: CpuOptions,
+) -> Result<Box<dyn Backend>, BackendError> {
     Ok(match kind {
-        CpuKind::Paged => Box::new(CpuBackend::new(config, &weights, n_blocks, threads)?),
-        CpuKind::Reference => {
-            let weight_bytes = checkpoint::n_parameters(config) * DType::F32.size_in_bytes() as u64;
-            Box::new(ReferenceBackend::new(config, weights, n_blocks, weight_bytes)?)
-        }
+        CpuKind::Paged => Box::new(CpuBackend::new(config, weights, options)?),
+        CpuKind::Reference => Box::new(ReferenceBackend::new(config, weights, options.n_blocks)?),
     })
 }
 
@@ -237,10 +263,10 @@ pub fn check_vocabulary(tokenizer: &ChatTokenizer, config: &ModelConfig) -> Resu
     }
 }
 
-/// Whether a model of so many f32 parameters can be expected to say a token a second where memory is copied at
+/// Whether a model with so many bytes of weights can be expected to say a token a second where memory is copied at
 /// `copy_gb_s`: what `auto` asks for, since each token reads all weights. A small model is not even measured for.
-fn check_speed(n_parameters: u64, copy_gb_s: impl FnOnce() -> f64) -> Result<(), LoadError> {
-    let gib = room::weight_bytes(n_parameters) / GIB;
+fn check_speed(weight_bytes: f64, copy_gb_s: impl FnOnce() -> f64) -> Result<(), LoadError> {
+    let gib = weight_bytes / GIB;
     if gib < 1.0 {
         return Ok(());
     }
@@ -268,8 +294,11 @@ mod tests {
         let loaded = load(&LoadOptions {
             model_path: folder.clone(),
             tokenizer_path: folder,
+            adapter_path: None,
             device: DeviceChoice::Cpu,
             prompt_format: None,
+            precision: Precision::default(),
+            kv_type: None,
             kv_size: KvSize::Tokens(64),
             threads: Some(1),
             is_mini: true,
@@ -316,10 +345,10 @@ mod tests {
 
     #[test]
     fn what_says_less_than_a_token_a_second_has_to_be_asked_for() {
-        let thirteen_billion = 13_714_841_600;
+        let thirteen_billion = 13_714_841_600.0 * 4.0;
         let error = check_speed(thirteen_billion, || 20.0).expect_err("55 GB at 20 GB/s");
         assert!(error.to_string().contains("2.7 s a token") && error.to_string().contains("--device cpu"), "{error}");
         assert!(check_speed(thirteen_billion, || 60.0).is_ok());
-        assert!(check_speed(4_000_000, || unreachable!("a small model needs no measuring")).is_ok());
+        assert!(check_speed(16e6, || unreachable!("a small model needs no measuring")).is_ok());
     }
 }

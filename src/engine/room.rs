@@ -3,9 +3,10 @@
 //! Pure: what is available is told to it. **Architecture Invariant:** what does not fit is refused before anything is
 //! allocated.
 
-use candle_core::DType;
-
-use super::{backend::cpu::CpuBackend, config::ModelConfig, kv::BLOCK_SIZE};
+use super::{
+    backend::cpu::CpuBackend, config::ModelConfig, kv::BLOCK_SIZE, kv_type::KvType, precision::Precision,
+    weights::NumberType,
+};
 
 /// How much room keys and values get.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,14 +19,27 @@ pub enum KvSize {
     Tokens(usize),
 }
 
+/// What a model takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Need {
+    /// Bytes of weights.
+    pub weight_bytes: f64,
+    /// Bytes of keys and values for each position.
+    pub kv_bytes_per_position: f64,
+    /// What the weights are called that take so much.
+    pub weights: &'static str,
+}
+
 /// Why a model does not fit.
 #[derive(Debug, thiserror::Error)]
 pub enum RoomError {
     /// Not even with few keys and values.
     #[error(
-        "the model needs {weights_gib:.1} GiB in f32 on the cpu and {kv_gib:.1} GiB for keys and values, {available_gib:.1} GiB are available\nhint: a machine with more memory, a smaller checkpoint, or less --kv_memory where it was given"
+        "the model needs {weights_gib:.1} GiB for weights in {weights} on the cpu and {kv_gib:.1} GiB for keys and values, {available_gib:.1} GiB are available\nhint: --quantize 8 or --quantize 4 where that was not given, less --kv_memory where it was, or a machine with more memory"
     )]
     Memory {
+        /// What the weights are held in.
+        weights: &'static str,
         /// GiB of weights.
         weights_gib: f64,
         /// GiB of keys and values: as many as were asked for, else the least that makes sense.
@@ -55,24 +69,25 @@ const UNKNOWN_BYTES: f64 = GIB;
 const HEADROOM: f64 = GIB / 2.0;
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// Bytes of so many parameters in f32.
-#[must_use]
-pub fn weight_bytes(n_parameters: u64) -> f64 {
-    n_parameters as f64 * DType::F32.size_in_bytes() as f64
+impl Need {
+    /// Of a model whose weights are stored as `stored`.
+    #[must_use]
+    pub fn of(config: &ModelConfig, precision: Precision, stored: NumberType, kv_type: KvType) -> Self {
+        Self {
+            weight_bytes: precision.weight_bytes(config, stored) as f64,
+            kv_bytes_per_position: CpuBackend::kv_bytes_per_position(config, kv_type) as f64,
+            weights: precision.name(stored),
+        }
+    }
 }
 
-/// Blocks of keys and values beside `weight_bytes` of weights, where `available` bytes of memory are there.
+/// Blocks of keys and values beside the weights, where `available` bytes of memory are there.
 ///
 /// # Errors
 /// [`RoomError`].
-pub fn n_blocks(
-    config: &ModelConfig,
-    size: KvSize,
-    weight_bytes: f64,
-    available: Option<f64>,
-) -> Result<usize, RoomError> {
+pub fn n_blocks(config: &ModelConfig, size: KvSize, need: Need, available: Option<f64>) -> Result<usize, RoomError> {
     let available = available.map(|available| available - HEADROOM.min(available / 8.0));
-    let bytes_per_position = CpuBackend::kv_bytes_per_position(config) as f64;
+    let Need { weight_bytes, kv_bytes_per_position: bytes_per_position, weights } = need;
     let bytes_per_block = bytes_per_position * BLOCK_SIZE as f64;
     let blocks_of = |tokens: usize| tokens.div_ceil(BLOCK_SIZE);
     let least = match size {
@@ -89,7 +104,7 @@ pub fn n_blocks(
     {
         let gib = |bytes: f64| bytes / GIB;
         let (weights_gib, kv_gib) = (gib(weight_bytes), gib(least_bytes));
-        return Err(RoomError::Memory { weights_gib, kv_gib, available_gib: gib(available) });
+        return Err(RoomError::Memory { weights, weights_gib, kv_gib, available_gib: gib(available) });
     }
     if size != KvSize::Auto {
         return Ok(least);
@@ -102,19 +117,20 @@ pub fn n_blocks(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{bench::shape::Shape, checkpoint::n_parameters};
+    use crate::engine::bench::shape::Shape;
 
     fn tokens(shape: Shape, size: KvSize, available_gib: f64) -> Result<usize, RoomError> {
         let config = shape.config();
-        let weights = weight_bytes(n_parameters(&config));
-        n_blocks(&config, size, weights, Some(available_gib * GIB)).map(|blocks| blocks * BLOCK_SIZE)
+        let single = Precision { number_type: Some(NumberType::F32), ..Precision::default() };
+        let need = Need::of(&config, single, NumberType::Bf16, KvType::F32);
+        n_blocks(&config, size, need, Some(available_gib * GIB)).map(|blocks| blocks * BLOCK_SIZE)
     }
 
     #[test]
     fn half_of_what_the_weights_leave_is_for_keys_and_values() {
-        // 13B: 51.1 GiB of weights, 1.5625 MiB a token.
+        // 13B: 49.2 GiB of weights, 1.5625 MiB a token.
         let tokens = tokens(Shape::B13, KvSize::Auto, 96.0).unwrap();
-        assert!((14_500..15_000).contains(&tokens), "{tokens}");
+        assert!((15_100..15_300).contains(&tokens), "{tokens}");
     }
 
     #[test]
@@ -124,10 +140,12 @@ mod tests {
 
     #[test]
     fn without_room_for_a_short_conversation_the_model_is_refused() {
-        assert!(tokens(Shape::B13, KvSize::Auto, 53.3).unwrap() >= 1024);
-        let error = tokens(Shape::B13, KvSize::Auto, 53.0).unwrap_err().to_string();
+        assert!(tokens(Shape::B13, KvSize::Auto, 51.4).unwrap() >= 1024);
+        let error = tokens(Shape::B13, KvSize::Auto, 51.1).unwrap_err().to_string();
         assert!(
-            error.contains("51.1 GiB in f32") && error.contains("1.6 GiB for keys") && error.contains("hint: "),
+            error.contains("49.2 GiB for weights in f32")
+                && error.contains("1.6 GiB for keys")
+                && error.contains("hint: "),
             "{error}"
         );
     }
@@ -146,6 +164,7 @@ mod tests {
     #[test]
     fn where_the_memory_is_not_known_a_gib_is_taken() {
         let config = Shape::Mini.config();
-        assert_eq!(n_blocks(&config, KvSize::Auto, 0.0, None).unwrap() * BLOCK_SIZE, 1 << 17);
+        let need = Need::of(&config, Precision::default(), NumberType::F32, KvType::F32);
+        assert_eq!(n_blocks(&config, KvSize::Auto, need, None).unwrap() * BLOCK_SIZE, 1 << 17);
     }
 }

@@ -14,10 +14,11 @@ use crate::engine::{
 /// [`Failure::Refused`] for a model that is refused or a file that cannot be written, [`Failure::Device`] for a step that
 /// failed.
 pub fn bench(args: &BenchArgs) -> Result<Report, Failure> {
-    model::refuse_formats(None, args.quantize)?;
     let options = BenchOptions {
         weights: weights(args)?,
         device: args.device,
+        precision: model::precision(args.dtype, args.quantize),
+        kv_type: model::kv_type(args.kv_dtype),
         threads: args.threads.map_or_else(default_threads, |threads| threads as usize),
         prompt: args.prompt as usize,
         generate: args.generate as usize,

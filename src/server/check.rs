@@ -1,39 +1,80 @@
-//! `check`: says what a checkpoint is, or why it cannot be served, without reading its weights.
+//! `check`: says what a checkpoint is and what it takes, or everything that is wrong with it, without reading its weights.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
     cli::CheckArgs,
     config::model,
     failure::Failure,
-    report::{count, lines, prompt_format},
+    report::{bytes, count, lines, prompt_format},
 };
-use crate::engine::{
-    checkpoint::Checkpoint,
-    config::ModelConfig,
-    generation_config,
-    load::{LoadError, check_vocabulary},
-    prompt::PromptBuilder,
-    tokenizer::ChatTokenizer,
+use crate::{
+    chat::settings::Sampling,
+    engine::{
+        checkpoint::{self, Checkpoint},
+        config::ModelConfig,
+        generation_config,
+        kv_type::KvType,
+        load::check_vocabulary,
+        precision::{Format, Precision, Quantize},
+        prompt::PromptBuilder,
+        room::Need,
+        tokenizer::ChatTokenizer,
+    },
 };
 
 /// Checks the checkpoint and gives the report.
 ///
 /// # Errors
-/// [`Failure::Refused`] with the first thing that is wrong.
+/// [`Failure::Refused`] with everything that is wrong.
 pub fn check(args: &CheckArgs) -> Result<String, Failure> {
     let choice = model::resolve(&args.model, Path::new("."))?;
-    report(&choice).map_err(|error| Failure::Refused(error.to_string()))
+    let mut problems = Vec::new();
+    let parts = Parts::read(&choice, &mut problems);
+    match parts {
+        Some(parts) if problems.is_empty() => Ok(report(&choice, &parts)),
+        _ => Err(Failure::Refused(problems.join("\n\n"))),
+    }
 }
 
-fn report(choice: &model::ModelChoice) -> Result<String, LoadError> {
-    let config = ModelConfig::read(&choice.model_path)?;
-    let defaults = generation_config::read(&choice.model_path, &config)?;
-    let tokenizer = ChatTokenizer::open(&choice.tokenizer_path)?;
-    check_vocabulary(&tokenizer, &config)?;
-    let checkpoint = Checkpoint::open(&choice.model_path, &config)?;
-    let format = choice.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(&config));
-    Ok(lines(&[
+/// What was found in the folders.
+struct Parts {
+    config: ModelConfig,
+    defaults: Sampling,
+    checkpoint: Checkpoint,
+}
+
+impl Parts {
+    /// Reads what can be read and puts what is wrong with the rest into `problems`.
+    fn read(choice: &model::ModelChoice, problems: &mut Vec<String>) -> Option<Self> {
+        let mut good = |problem: String| problems.push(problem);
+        let config = ModelConfig::read(&choice.model_path).map_err(|error| good(error.to_string())).ok();
+        let tokenizer = ChatTokenizer::open(&choice.tokenizer_path).map_err(|error| good(error.to_string())).ok();
+        let config = config?;
+        if let Some(Err(error)) = tokenizer.map(|tokenizer| check_vocabulary(&tokenizer, &config)) {
+            good(error.to_string());
+        }
+        let defaults =
+            generation_config::read(&choice.model_path, &config).map_err(|error| good(error.to_string())).ok();
+        let checkpoint = Checkpoint::inspect(&choice.model_path, &config)
+            .map_err(|errors| errors.iter().for_each(|error| good(error.to_string())))
+            .ok();
+        let checkpoint = match (checkpoint, &choice.adapter_path) {
+            (Some(checkpoint), Some(dir)) => {
+                checkpoint.with_adapter(dir, &config).map_err(|error| good(error.to_string())).ok()
+            }
+            (checkpoint, _) => checkpoint,
+        };
+        Some(Self { defaults: defaults?, checkpoint: checkpoint?, config })
+    }
+}
+
+fn report(choice: &model::ModelChoice, parts: &Parts) -> String {
+    let Parts { config, defaults, checkpoint } = parts;
+    let format = choice.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(config));
+    let stored = checkpoint.number_type();
+    let n_files = checkpoint.files().len();
+    let mut facts = vec![
         ("model", format!("{}, {} parameters", choice.model_path.display(), count(checkpoint.n_parameters()))),
         (
             "shape",
@@ -47,6 +88,7 @@ fn report(choice: &model::ModelChoice) -> Result<String, LoadError> {
                 config.vocab_size
             ),
         ),
+        ("files", format!("{n_files} with {} of weights, mostly {stored}", bytes(checkpoint.n_bytes()))),
         ("context", format!("{} tokens", config.max_position_embeddings)),
         ("prompt", prompt_format(format).to_owned()),
         (
@@ -60,6 +102,36 @@ fn report(choice: &model::ModelChoice) -> Result<String, LoadError> {
                 defaults.max_new_tokens
             ),
         ),
-        ("checked", "config, generation config, tokenizer, names and shapes of all tensors".to_owned()),
-    ]))
+    ];
+    for (index, quantize) in [Quantize::None, Quantize::Eight, Quantize::Four].into_iter().enumerate() {
+        let precision = Precision { quantize, ..choice.precision };
+        facts.push((if index == 0 { "memory" } else { "" }, memory(parts, precision)));
+    }
+    let kv = |kv_type| bytes(Need::of(config, choice.precision, stored, kv_type).kv_bytes_per_position as u64);
+    facts.push(("kv", format!("{} a token in bf16, {} in int8", kv(KvType::Bf16), kv(KvType::Int8))));
+    if choice.adapter_path.is_some() {
+        facts.push(("adapter", format!("changes {} matrices", checkpoint.adapted().count())));
+    }
+    if !checkpoint.unused().is_empty() {
+        facts.push(("unused", checkpoint.unused().join(", ")));
+    }
+    facts.push(("checked", "config, generation config, tokenizer, names, shapes and sizes of all tensors".to_owned()));
+    lines(&facts)
+}
+
+/// What the weights take in memory on a CPU, and in which formats.
+fn memory(parts: &Parts, precision: Precision) -> String {
+    let Parts { config, checkpoint, .. } = parts;
+    let stored = checkpoint.number_type();
+    let flag = match precision.quantize {
+        Quantize::None => "as it is".to_owned(),
+        quantize @ (Quantize::Eight | Quantize::Four) => format!("--quantize {}", quantize.name()),
+    };
+    let mut formats: BTreeMap<Format, usize> = BTreeMap::new();
+    for (_, part, _, n_in) in checkpoint::matrices(config) {
+        *formats.entry(precision.format(part, n_in, stored)).or_default() += 1;
+    }
+    let formats: Vec<String> = formats.iter().map(|(format, n)| format!("{n} in {}", format.name())).collect();
+    let total = bytes(precision.weight_bytes(config, stored));
+    format!("{flag}: {total} for weights ({} matrices)", formats.join(", "))
 }

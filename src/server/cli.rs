@@ -7,7 +7,10 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{chat::info::PromptFormat, engine::load::DeviceChoice};
+use crate::{
+    chat::info::PromptFormat,
+    engine::{kv_type::KvType, load::DeviceChoice, precision::Quantize, weights::NumberType},
+};
 
 /// Talk to XVERSE-13B-Chat in a browser.
 #[derive(Debug, Parser)]
@@ -81,6 +84,9 @@ pub struct ModelArgs {
     /// Folder with tokenizer.json [default: the model path]
     #[arg(long = "tokenizer_path")]
     pub tokenizer_path: Option<PathBuf>,
+    /// Folder with a PEFT adapter, merged while loading [default: none]
+    #[arg(long = "adapter_path")]
+    pub adapter_path: Option<PathBuf>,
     /// auto, cpu, reference, cuda or cuda:N [default: auto]
     #[arg(long, value_parser = device)]
     pub device: Option<DeviceChoice>,
@@ -90,6 +96,9 @@ pub struct ModelArgs {
     /// none, 8 or 4 [default: none]
     #[arg(long, value_parser = quantize)]
     pub quantize: Option<Quantize>,
+    /// Number type of keys and values: auto, bf16, f16, f32 or int8 [default: auto]
+    #[arg(long = "kv_dtype", value_parser = kv_dtype)]
+    pub kv_dtype: Option<KvChoice>,
     /// auto, v1 or v2 [default: auto, by the vocabulary]
     #[arg(long = "prompt_format", value_parser = prompt_format)]
     pub prompt_format: Option<FormatChoice>,
@@ -115,9 +124,15 @@ pub struct BenchArgs {
     /// auto, cpu or reference
     #[arg(long, default_value = "auto", value_parser = device)]
     pub device: DeviceChoice,
-    /// none; this version has no 8 and 4
+    /// auto, bf16, f16 or f32
+    #[arg(long, value_parser = dtype)]
+    pub dtype: Option<Dtype>,
+    /// none, 8 or 4
     #[arg(long, value_parser = quantize)]
     pub quantize: Option<Quantize>,
+    /// auto, bf16, f16, f32 or int8
+    #[arg(long = "kv_dtype", value_parser = kv_dtype)]
+    pub kv_dtype: Option<KvChoice>,
     /// Tokens of each prompt
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     pub prompt: u32,
@@ -138,25 +153,19 @@ pub struct BenchArgs {
 /// Number format of the weights in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
-    /// What suits the device.
+    /// As they are stored.
     Auto,
-    /// bfloat16.
-    Bf16,
-    /// Half precision.
-    F16,
-    /// Single precision.
-    F32,
+    /// This one.
+    Is(NumberType),
 }
 
-/// Bits of a quantised weight.
+/// Number format of keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quantize {
-    /// As they are.
-    None,
-    /// Eight bits.
-    Eight,
-    /// Four bits.
-    Four,
+pub enum KvChoice {
+    /// What suits the device.
+    Auto,
+    /// This one.
+    Is(KvType),
 }
 
 /// Which prompt format.
@@ -206,10 +215,22 @@ pub(super) fn device(text: &str) -> Result<DeviceChoice, String> {
 pub(super) fn dtype(text: &str) -> Result<Dtype, String> {
     match text {
         "auto" => Ok(Dtype::Auto),
-        "bf16" => Ok(Dtype::Bf16),
-        "f16" => Ok(Dtype::F16),
-        "f32" => Ok(Dtype::F32),
+        "bf16" => Ok(Dtype::Is(NumberType::Bf16)),
+        "f16" => Ok(Dtype::Is(NumberType::F16)),
+        "f32" => Ok(Dtype::Is(NumberType::F32)),
         _ => Err("expected auto, bf16, f16 or f32".to_owned()),
+    }
+}
+
+/// Reads `auto`, `bf16`, `f16`, `f32`, `int8`.
+pub(super) fn kv_dtype(text: &str) -> Result<KvChoice, String> {
+    match text {
+        "auto" => Ok(KvChoice::Auto),
+        "bf16" => Ok(KvChoice::Is(KvType::Bf16)),
+        "f16" => Ok(KvChoice::Is(KvType::F16)),
+        "f32" => Ok(KvChoice::Is(KvType::F32)),
+        "int8" => Ok(KvChoice::Is(KvType::Int8)),
+        _ => Err("expected auto, bf16, f16, f32 or int8".to_owned()),
     }
 }
 
@@ -281,6 +302,7 @@ mod tests {
             ["--device", "gpu"],
             ["--dtype", "int3"],
             ["--quantize", "5"],
+            ["--kv_dtype", "int4"],
             ["--prompt_format", "v3"],
             ["--kv_memory", "-1"],
             ["--kv_memory", "NaN"],

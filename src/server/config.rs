@@ -189,8 +189,11 @@ impl Config {
             load: LoadOptions {
                 model_path: model.model_path,
                 tokenizer_path: model.tokenizer_path,
+                adapter_path: model.adapter_path,
                 device: model.device,
                 prompt_format: model.prompt_format,
+                precision: model.precision,
+                kv_type: model.kv_type,
                 kv_size: args.kv_memory.map_or(KvSize::Auto, KvSize::Gib),
                 threads: file.engine.threads.map(|threads| at_least_one("threads", Some(threads), 1)).transpose()?,
                 is_mini: model.is_mini,

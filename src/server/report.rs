@@ -9,6 +9,7 @@ use crate::{
 
 const GIB: f64 = (1_u64 << 30) as f64;
 const MIB: f64 = (1_u64 << 20) as f64;
+const KIB: f64 = 1024.0;
 
 /// What is said when a model has been loaded onto the device that was asked for.
 #[must_use]
@@ -57,8 +58,15 @@ pub fn count(n: u64) -> String {
     }
 }
 
-fn bytes(n: u64) -> String {
-    if n as f64 >= GIB { format!("{:.1} GiB", n as f64 / GIB) } else { format!("{:.1} MiB", n as f64 / MIB) }
+/// `25.5 GiB`, `3.4 MiB`, `12 KiB`.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    let n = n as f64;
+    match n {
+        GIB.. => format!("{:.1} GiB", n / GIB),
+        MIB.. => format!("{:.1} MiB", n / MIB),
+        _ => format!("{:.1} KiB", n / KIB),
+    }
 }
 
 #[cfg(test)]

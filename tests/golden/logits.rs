@@ -1,7 +1,9 @@
 //! Both backends, loaded from checkpoint folders, against transformers.
 
 use xverse_chat::engine::{
+    kv_type::KvType,
     load::{DeviceChoice, LoadOptions, Loaded, load},
+    precision::Precision,
     room::KvSize,
 };
 
@@ -19,13 +21,17 @@ pub fn loaded(model: &GoldenModel, device: DeviceChoice) -> Loaded {
     let options = LoadOptions {
         model_path: dir.path().to_owned(),
         tokenizer_path: dir.path().to_owned(),
+        adapter_path: None,
         device,
         prompt_format: None,
+        precision: Precision::default(),
+        // What is rounded when it is kept differs from what is not.
+        kv_type: Some(KvType::F32),
         kv_size: KvSize::Auto,
         threads: Some(2),
         is_mini: false,
     };
-    // Mapped weights outlive their folder: an unlinked file stays until it is unmapped.
+    // Weights outlive their folder: an unlinked file stays until it is closed.
     load(&options).unwrap_or_else(|error| panic!("{}: {error}", model.name))
 }
 

@@ -216,9 +216,9 @@ fn weights_that_are_not_the_configs_are_refused_at_once_and_named() {
                 &["num_hidden_layers", "1000000000"],
             ),
             (
-                "pickled weights",
+                "a .bin file that is none",
                 |model| fs::rename(model.join(WEIGHTS), model.join("pytorch_model.bin")).unwrap(),
-                &["pytorch_model.bin", "safetensors"],
+                &["pytorch_model.bin", "zip"],
             ),
         ],
     );

@@ -2,26 +2,29 @@
 //!
 //! Mirrors `LlamaForCausalLM` of Hugging Face transformers. Batch-invariant: each number of a row is summed in one order
 //! that depends on nothing but the row, so its bits do not depend on its neighbours, on the chunk it came in or on the
-//! number of threads. candle's own matrix product picks its order by shape, which is why the products here are our own;
-//! candle reads and holds the weights.
+//! number of threads. candle's own matrix product picks its order by shape and widens whole matrices of sixteen bits, which is
+//! why the products here are our own.
 
 mod attention;
 mod kernel;
+mod matrix;
 mod model;
+pub mod quantized;
 
-use candle_core::DType;
-use candle_nn::VarBuilder;
+use std::sync::Arc;
 
 use super::{Backend, BackendError, BackendSpec, Batch, Row, RowOutput, SequenceId};
 use crate::engine::{
     backend::output::{self, Needed},
-    checkpoint::n_parameters,
     config::ModelConfig,
     kv::{BLOCK_SIZE, BlockId},
+    kv_type::KvType,
+    precision::Precision,
     sampling::SamplingError,
+    weights::{NumberType, Weights},
 };
 use attention::Cache;
-use kernel::Kernel;
+use matrix::Arithmetic;
 use model::{Model, Token};
 
 /// The backend.
@@ -29,44 +32,54 @@ pub struct CpuBackend {
     spec: BackendSpec,
     model: Model,
     cache: Cache,
-    kernel: Kernel,
+    arithmetic: Arithmetic,
     pool: rayon::ThreadPool,
 }
 
+/// What there is to choose.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuOptions {
+    /// Of the weights.
+    pub precision: Precision,
+    /// Of keys and values.
+    pub kv_type: KvType,
+    /// Room for keys and values.
+    pub n_blocks: usize,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
 impl CpuBackend {
-    /// Takes the weights from `weights`, which must give f32 on the CPU, and makes room for `n_blocks` blocks.
+    /// Reads the weights from `source`, of which it keeps the embeddings where they are, and makes room for keys and
+    /// values.
     ///
     /// # Errors
-    /// candle's, where a tensor cannot be read.
-    pub fn new(
-        config: &ModelConfig,
-        weights: &VarBuilder<'_>,
-        n_blocks: usize,
-        threads: usize,
-    ) -> Result<Self, candle_core::Error> {
-        let model = Model::load(config, weights)?;
+    /// [`BackendError`], where a tensor cannot be read.
+    pub fn new(config: &ModelConfig, source: Arc<dyn Weights>, options: CpuOptions) -> Result<Self, BackendError> {
+        let CpuOptions { precision, kv_type, n_blocks, threads } = options;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("cpu-{index}"))
             .build()
-            .map_err(candle_core::Error::wrap)?;
+            .map_err(|error| BackendError::Threads(error.to_string()))?;
+        let head = source.info("lm_head.weight").map_or(NumberType::F32, |info| info.natural_type);
         let spec = BackendSpec {
             name: "cpu",
             device: "cpu".into(),
             vocab_size: config.vocab_size,
             max_positions: config.max_position_embeddings,
             n_blocks,
-            weight_bytes: n_parameters(config) * DType::F32.size_in_bytes() as u64,
-            dtype: "f32",
+            weight_bytes: precision.weight_bytes(config, head),
+            dtype: precision.number_type.unwrap_or(head).name(),
         };
-        Ok(Self { spec, model, cache: Cache::new(config, n_blocks), kernel: Kernel::detect(), pool })
+        let model = pool.install(|| Model::load(config, source, precision))?;
+        Ok(Self { spec, model, cache: Cache::new(config, kv_type, n_blocks), arithmetic: Arithmetic::detect(), pool })
     }
 
     /// Bytes of keys and values that one position takes.
     #[must_use]
-    pub fn kv_bytes_per_position(config: &ModelConfig) -> usize {
-        let per_layer = 2 * config.num_key_value_heads * config.head_dim;
-        config.num_hidden_layers * per_layer * DType::F32.size_in_bytes()
+    pub fn kv_bytes_per_position(config: &ModelConfig, kv_type: KvType) -> usize {
+        2 * config.num_hidden_layers * config.num_key_value_heads * kv_type.n_bytes(config.head_dim)
     }
 }
 
@@ -76,13 +89,13 @@ impl Backend for CpuBackend {
     }
 
     fn step(&mut self, batch: &Batch) -> Result<Vec<Result<RowOutput, SamplingError>>, BackendError> {
-        let Self { model, cache, kernel, pool, .. } = self;
+        let Self { model, cache, arithmetic, pool, .. } = self;
         pool.install(|| {
             let tokens: Vec<Token<'_>> = batch.rows.iter().flat_map(tokens_of).collect();
-            let hidden = model.forward(*kernel, &tokens, cache)?;
+            let hidden = model.forward(*arithmetic, &tokens, cache)?;
             let needed = output::needed(batch);
             let places: Vec<usize> = needed.iter().map(|Needed { place, .. }| *place).collect();
-            let logits = model.logits(*kernel, &hidden, &places)?;
+            let logits = model.logits(*arithmetic, &hidden, &places);
             Ok(output::outputs(batch, &needed, &logits, model.vocab_size()))
         })
     }

@@ -3,7 +3,9 @@
 //! It keeps a cache for each sequence by name and computes rows one after another. It knows nothing of blocks: where a
 //! row begins after positions that it has not computed itself, it computes them again from the row's ids.
 
-use std::collections::HashMap;
+mod tensors;
+
+use std::{collections::HashMap, sync::Arc};
 
 use candle_core::{DType, Device, IndexOp, Tensor};
 use candle_nn::VarBuilder;
@@ -12,8 +14,9 @@ use candle_transformers::models::llama::{Cache, Config, Llama, LlamaEosToks};
 use super::{
     Backend, BackendError, BackendSpec, Batch, Row, RowOutput, SequenceId,
     output::{needed, outputs},
+    reference::tensors::Tensors,
 };
-use crate::engine::{config::ModelConfig, kv::BlockId, sampling::SamplingError};
+use crate::engine::{checkpoint, config::ModelConfig, kv::BlockId, sampling::SamplingError, weights::Weights};
 
 /// The backend.
 pub struct ReferenceBackend {
@@ -29,23 +32,18 @@ struct Live {
 }
 
 impl ReferenceBackend {
-    /// Takes the weights from `weights`, which must give f32 on the CPU; `n_blocks` only bounds what is admitted.
+    /// Takes all weights in f32; `n_blocks` only bounds what is admitted.
     ///
     /// # Errors
     /// candle's, where a tensor cannot be read.
-    pub fn new(
-        config: &ModelConfig,
-        weights: VarBuilder<'_>,
-        n_blocks: usize,
-        weight_bytes: u64,
-    ) -> Result<Self, candle_core::Error> {
+    pub fn new(config: &ModelConfig, weights: Arc<dyn Weights>, n_blocks: usize) -> Result<Self, candle_core::Error> {
         let spec = BackendSpec {
             name: "reference",
             device: "cpu (reference)".into(),
             vocab_size: config.vocab_size,
             max_positions: config.max_position_embeddings,
             n_blocks,
-            weight_bytes,
+            weight_bytes: checkpoint::n_parameters(config) * DType::F32.size_in_bytes() as u64,
             dtype: "f32",
         };
         let config = Config {
@@ -64,6 +62,7 @@ impl ReferenceBackend {
             max_position_embeddings: config.max_position_embeddings,
             tie_word_embeddings: config.tie_word_embeddings,
         };
+        let weights = VarBuilder::from_backend(Box::new(Tensors(weights)), DType::F32, Device::Cpu);
         let model = Llama::load(weights, &config)?;
         Ok(Self { spec, config, model, live: HashMap::new() })
     }

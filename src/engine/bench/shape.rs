@@ -1,6 +1,6 @@
 //! Shapes of known models, for weights made at random.
 
-use crate::engine::{checkpoint::n_parameters, config::ModelConfig};
+use crate::engine::config::ModelConfig;
 
 /// A shape that `--random_weights` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,16 +64,17 @@ impl Shape {
         }
     }
 
-    /// How many parameters are in memory where one random layer stands for all.
+    /// What is in memory where one random layer stands for all.
     #[must_use]
-    pub fn distinct_parameters(self) -> u64 {
-        n_parameters(&ModelConfig { num_hidden_layers: 1, ..self.config() })
+    pub fn one_layer(self) -> ModelConfig {
+        ModelConfig { num_hidden_layers: 1, ..self.config() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::checkpoint::n_parameters;
 
     #[test]
     fn the_13b_shape_has_the_published_number_of_parameters() {

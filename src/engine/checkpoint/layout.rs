@@ -1,6 +1,6 @@
 //! Names and shapes of the tensors of a LLaMA-shaped model, as Hugging Face stores them.
 
-use crate::engine::config::ModelConfig;
+use crate::engine::{config::ModelConfig, precision::Part};
 
 /// The embedding table, which is `lm_head` too where the two are tied.
 pub(super) const EMBEDDINGS: &str = "model.embed_tokens.weight";
@@ -34,6 +34,15 @@ pub(super) fn tensors(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
         tensors.push((LM_HEAD.to_owned(), vec![config.vocab_size, hidden]));
     }
     tensors
+}
+
+/// Those of them that are multiplied with, and the head, which may be the embedding table: name, part, outputs, inputs.
+pub(super) fn matrices(config: &ModelConfig) -> Vec<(String, Part, usize, usize)> {
+    let projections = tensors(config).into_iter().filter_map(|(name, shape)| match *shape {
+        [n_out, n_in] if name != EMBEDDINGS && name != LM_HEAD => Some((name, Part::Projection, n_out, n_in)),
+        _ => None,
+    });
+    projections.chain([(LM_HEAD.to_owned(), Part::Head, config.vocab_size, config.hidden_size)]).collect()
 }
 
 /// Whether a stored tensor that is not needed says nothing that the engine does not know: the rotary frequencies, which

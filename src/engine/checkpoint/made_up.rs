@@ -1,85 +1,57 @@
 //! Random weights of a model's shape: one layer, repeated.
 
-use std::{
-    collections::HashMap,
-    f32::consts::TAU,
-    sync::{Mutex, PoisonError},
-};
-
-use candle_core::{DType, Device, Error, Result, Shape, Tensor};
-use candle_nn::{Init, var_builder::SimpleBackend};
-use rayon::{
-    iter::{IndexedParallelIterator, ParallelIterator},
-    slice::ParallelSliceMut,
-};
+use std::{collections::HashMap, f32::consts::TAU, ops::Range};
 
 use super::layout::{self, EMBEDDINGS, LM_HEAD};
-use crate::engine::{config::ModelConfig, sampling::philox::philox};
+use crate::engine::{
+    config::ModelConfig,
+    sampling::philox::philox,
+    weights::{NumberType, TensorInfo, Weights, WeightsError},
+};
 
 const STANDARD_DEVIATION: f32 = 0.02;
 
-/// Makes tensors when they are asked for and keeps them, so that layers share one storage.
+/// Weights from normal(0, 0.02), and norms of 1, made when they are asked for: the n-th number of a tensor depends on
+/// seed, name and n alone, and layers have the same.
 pub(super) struct MadeUpTensors {
     seed: u64,
-    shapes: HashMap<String, Vec<usize>>,
+    shapes: HashMap<String, TensorInfo>,
     is_tied: bool,
-    made: Mutex<HashMap<(String, DType), Tensor>>,
 }
 
 impl MadeUpTensors {
-    pub(super) fn new(config: &ModelConfig, seed: u64) -> Self {
+    pub(super) fn new(config: &ModelConfig, seed: u64, number_type: NumberType) -> Self {
+        let info = |shape: &[usize]| TensorInfo::new(number_type, shape);
         Self {
             seed,
-            shapes: layout::tensors(config).into_iter().collect(),
+            shapes: layout::tensors(config).into_iter().map(|(name, shape)| (name, info(&shape))).collect(),
             is_tied: config.tie_word_embeddings,
-            made: Mutex::default(),
         }
-    }
-
-    fn shape(&self, name: &str) -> Option<&Vec<usize>> {
-        self.shapes.get(self.storage_name(name))
     }
 
     fn storage_name<'n>(&self, name: &'n str) -> &'n str {
         if self.is_tied && name == LM_HEAD { EMBEDDINGS } else { name }
     }
-
-    fn make(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let n_values = shape.iter().product();
-        if name.ends_with("norm.weight") {
-            return Tensor::ones(shape, DType::F32, &Device::Cpu);
-        }
-        let mut values = vec![0.0; n_values];
-        fill_normal(&mut values, self.seed, stream(name));
-        Tensor::from_vec(values, shape, &Device::Cpu)
-    }
 }
 
-impl SimpleBackend for MadeUpTensors {
-    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
-        let tensor_shape = self.shape(name).ok_or_else(|| Error::CannotFindTensor { path: name.to_owned() })?;
-        if shape.dims() != tensor_shape {
-            let msg = format!("shape mismatch for {name}");
-            return Err(Error::UnexpectedShape { msg, expected: shape, got: Shape::from(tensor_shape.as_slice()) });
-        }
-        self.get_unchecked(name, dtype, device)
+impl Weights for MadeUpTensors {
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        self.shapes.get(self.storage_name(name)).copied()
     }
 
-    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let shape = self.shape(name).ok_or_else(|| Error::CannotFindTensor { path: name.to_owned() })?;
-        let shared = without_layer_number(self.storage_name(name));
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (shared, dtype);
-        if let Some(tensor) = made.get(&key) {
-            return tensor.to_device(device);
+    fn read(&self, name: &str, rows: Range<usize>, bytes: &mut [u8]) -> Result<(), WeightsError> {
+        let missing = || WeightsError::Missing { name: name.to_owned(), n_rows: rows.end, n_columns: 0 };
+        let info = self.info(name).filter(|info| rows.end <= info.n_rows).ok_or_else(missing)?;
+        let mut numbers = vec![1.0; rows.len() * info.n_columns];
+        if !name.ends_with("norm.weight") {
+            fill_normal(&mut numbers, rows.start * info.n_columns, self.seed, stream(&self.content(name)));
         }
-        let tensor = self.make(&key.0, shape)?.to_dtype(dtype)?.to_device(device)?;
-        made.insert(key, tensor.clone());
-        Ok(tensor)
+        info.number_type.narrow(&numbers, bytes);
+        Ok(())
     }
 
-    fn contains_tensor(&self, name: &str) -> bool {
-        self.shape(name).is_some()
+    fn content(&self, name: &str) -> String {
+        without_layer_number(self.storage_name(name))
     }
 }
 
@@ -93,19 +65,26 @@ fn stream(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Normal numbers by Box and Muller's method; the n-th one depends on seed, stream and n alone.
-fn fill_normal(values: &mut [f32], seed: u64, stream: u64) {
-    const CHUNK: usize = 1 << 16;
-    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk_idx, chunk)| {
-        for (block_idx, block) in chunk.chunks_mut(4).enumerate() {
-            let counter = (chunk_idx * (CHUNK / 4) + block_idx) as u64;
-            let [a, b, c, d] = philox([counter, stream], seed);
-            let normals = [pair(a, b), pair(c, d)];
-            for (value, normal) in block.iter_mut().zip(normals.as_flattened()) {
-                *value = normal * STANDARD_DEVIATION;
-            }
+/// Numbers from the `first`-th on by Box and Muller's method, four of them from one draw.
+fn fill_normal(numbers: &mut [f32], first: usize, seed: u64, stream: u64) {
+    const DRAW: usize = 4;
+    let draw = |index: usize| {
+        let [a, b, c, d] = philox([index as u64, stream], seed);
+        let (first, second) = (pair(a, b), pair(c, d));
+        [first[0], first[1], second[0], second[1]]
+    };
+    let lead = (first.next_multiple_of(DRAW) - first).min(numbers.len());
+    let (leading, whole) = numbers.split_at_mut(lead);
+    if !leading.is_empty() {
+        for (number, normal) in leading.iter_mut().zip(draw(first / DRAW).into_iter().skip(first % DRAW)) {
+            *number = normal * STANDARD_DEVIATION;
         }
-    });
+    }
+    for (part, index) in whole.chunks_mut(DRAW).zip(first.div_ceil(DRAW)..) {
+        for (number, normal) in part.iter_mut().zip(draw(index)) {
+            *number = normal * STANDARD_DEVIATION;
+        }
+    }
 }
 
 fn pair(a: u32, b: u32) -> [f32; 2] {
@@ -114,4 +93,22 @@ fn pair(a: u32, b: u32) -> [f32; 2] {
     let radius = (-2.0 * (((a >> 8) + 1) as f32 * UNIT).ln()).sqrt();
     let (sin, cos) = ((b >> 8) as f32 * UNIT * TAU).sin_cos();
     [radius * cos, radius * sin]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_do_not_depend_on_the_piece_they_are_made_in() {
+        let mut whole = [0.0; 29];
+        fill_normal(&mut whole, 0, 5, 6);
+        for first in 0..9 {
+            for n in 0..=20 {
+                let mut piece = vec![0.0; n];
+                fill_normal(&mut piece, first, 5, 6);
+                assert_eq!(piece, whole[first..first + n], "{n} from {first}");
+            }
+        }
+    }
 }

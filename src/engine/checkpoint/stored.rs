@@ -1,47 +1,49 @@
-//! Tensors of mapped files, converted one at a time when a model asks for them.
+//! Tensors in files, read where they lie when somebody asks for them.
+//!
+//! Read and not mapped: pages of a mapped file count as the program's own memory.
 
-use std::{collections::HashMap, fs, ops::Range, path::Path};
-
-use candle_core::{DType, Device, Error, Result, Shape, Tensor};
-use candle_nn::{Init, var_builder::SimpleBackend};
-use memmap2::Mmap;
+use std::{collections::HashMap, fs, io, ops::Range, os::unix::fs::FileExt};
 
 use super::{
     CheckpointError,
-    header::{Header, StoredTensor},
+    file_header::{Header, StoredTensor},
     layout::{EMBEDDINGS, LM_HEAD},
 };
+use crate::engine::weights::{NumberType, TensorInfo, Weights, WeightsError};
 
 /// All files of a checkpoint, and where in them each tensor is.
 #[derive(Debug)]
 pub(super) struct StoredTensors {
-    files: Vec<Mmap>,
+    files: Vec<(String, fs::File)>,
     places: HashMap<String, Place>,
     is_tied: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Place {
     file_idx: usize,
-    bytes: Range<usize>,
-    dtype: DType,
-    shape: Vec<usize>,
+    begin: u64,
+    info: TensorInfo,
 }
 
 impl StoredTensors {
-    /// Maps the files; `needed` are checked tensors with the number of their file in `headers`.
-    pub(super) fn map(
+    /// Opens the files; `needed` are checked tensors with the number of their file in `headers`, and their number type.
+    pub(super) fn open(
         headers: &[Header],
-        needed: &[(usize, &StoredTensor)],
+        needed: &[(usize, &StoredTensor, NumberType)],
         is_tied: bool,
-    ) -> std::result::Result<Self, CheckpointError> {
-        let files = headers.iter().map(|header| map_file(&header.path)).collect::<std::result::Result<_, _>>()?;
+    ) -> Result<Self, CheckpointError> {
+        let open = |header: &Header| {
+            let file = fs::File::open(&header.path)
+                .map_err(|source| CheckpointError::Unreadable { path: header.path.clone(), source })?;
+            Ok((header.file.clone(), file))
+        };
+        let files = headers.iter().map(open).collect::<Result<_, CheckpointError>>()?;
         let places = needed
             .iter()
-            .map(|&(file_idx, tensor)| {
-                let dtype = tensor.dtype.try_into().expect("invariant: checked tensors have a float type");
-                let bytes = tensor.begin as usize..tensor.end as usize;
-                (tensor.name.clone(), Place { file_idx, bytes, dtype, shape: tensor.shape.clone() })
+            .map(|&(file_idx, tensor, number_type)| {
+                let info = TensorInfo::new(number_type, &tensor.shape);
+                (tensor.name.clone(), Place { file_idx, begin: tensor.begin, info })
             })
             .collect();
         Ok(Self { files, places, is_tied })
@@ -53,38 +55,27 @@ impl StoredTensors {
     }
 }
 
-impl SimpleBackend for StoredTensors {
-    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
-        let place = self.place(name).ok_or_else(|| Error::CannotFindTensor { path: name.to_owned() })?;
-        if shape.dims() != place.shape {
-            let msg = format!("shape mismatch for {name}");
-            return Err(Error::UnexpectedShape { msg, expected: shape, got: Shape::from(place.shape.as_slice()) });
-        }
-        self.get_unchecked(name, dtype, device)
+impl Weights for StoredTensors {
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        self.place(name).map(|place| place.info)
     }
 
-    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let missing = || Error::CannotFindTensor { path: name.to_owned() };
-        let place = self.place(name).ok_or_else(missing)?;
-        // `None` only where the file was cut short between the reading of its header and the mapping.
-        let bytes =
-            self.files.get(place.file_idx).and_then(|file| file.get(place.bytes.clone())).ok_or_else(missing)?;
-        Tensor::from_raw_buffer(bytes, place.dtype, &place.shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
+    fn read(&self, name: &str, rows: Range<usize>, bytes: &mut [u8]) -> Result<(), WeightsError> {
+        let missing = || WeightsError::Missing { name: name.to_owned(), n_rows: rows.end, n_columns: 0 };
+        let place = self.place(name).filter(|place| rows.end <= place.info.n_rows).ok_or_else(missing)?;
+        let (file, opened) = self.files.get(place.file_idx).ok_or_else(missing)?;
+        let at = place.begin + place.info.row_bytes(rows.start) as u64;
+        debug_assert_eq!(bytes.len(), place.info.row_bytes(rows.len()));
+        opened.read_exact_at(bytes, at).map_err(|source| WeightsError::Unreadable {
+            file: file.clone(),
+            source: match source.kind() {
+                io::ErrorKind::UnexpectedEof => io::Error::new(source.kind(), "it has become shorter"),
+                _ => source,
+            },
+        })
     }
 
-    fn contains_tensor(&self, name: &str) -> bool {
-        self.place(name).is_some()
+    fn content(&self, name: &str) -> String {
+        if self.is_tied && name == LM_HEAD { EMBEDDINGS.to_owned() } else { name.to_owned() }
     }
-}
-
-#[expect(
-    unsafe_code,
-    reason = "a mapped file is only as constant as the file: whoever serves a checkpoint leaves it alone"
-)]
-fn map_file(path: &Path) -> std::result::Result<Mmap, CheckpointError> {
-    let unreadable = |source| CheckpointError::Unreadable { path: path.to_owned(), source };
-    let file = fs::File::open(path).map_err(unreadable)?;
-    // SAFETY: the mapping is private and read-only, bytes are plain numbers of which every pattern is valid, and the
-    // contract of `Checkpoint::open` forbids changing the file meanwhile.
-    unsafe { Mmap::map(&file) }.map_err(unreadable)
 }

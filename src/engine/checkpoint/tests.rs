@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fs};
 
-use candle_core::Tensor;
+use safetensors::Dtype;
 use serde_json::json;
 
 use super::*;
+use crate::engine::weights;
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
@@ -76,8 +77,9 @@ fn write_index(dir: &Path, weight_map: &BTreeMap<String, String>) {
     fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
 }
 
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+/// All numbers of a tensor of this shape.
+fn values(weights: &Arc<dyn Weights>, name: &str, (n_rows, n_columns): (usize, usize)) -> Vec<f32> {
+    weights::tensor_f32(weights.as_ref(), name, n_rows, n_columns).unwrap()
 }
 
 #[test]
@@ -87,14 +89,20 @@ fn one_file_is_read_and_converted_when_asked_for() {
     assert_eq!(checkpoint.n_parameters(), 2 * 80 + 8 + 2 * (128 + 64 + 288 + 16));
     assert_eq!(checkpoint.n_bytes(), checkpoint.n_parameters() * 4);
     assert!(checkpoint.unused().is_empty());
-    let weights = checkpoint.var_builder(DType::BF16, &Device::Cpu);
-    let norm = weights.pp("model.norm").get(8, "weight").unwrap();
-    assert_eq!(norm.dtype(), DType::BF16);
-    assert_eq!(values(&norm), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
-    assert!(weights.contains_tensor("model.layers.1.mlp.up_proj.weight"));
-    assert!(!weights.contains_tensor("model.layers.2.mlp.up_proj.weight"));
-    assert!(weights.get(9, "model.norm.weight").is_err());
-    assert!(weights.get(8, "model.bias").is_err());
+    assert_eq!(checkpoint.number_type(), NumberType::F32);
+    let weights = checkpoint.into_weights();
+    assert_eq!(values(&weights, "model.norm.weight", (1, 8)), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    let mut two_rows = [0; 2 * 8 * 4];
+    weights.read(layout::EMBEDDINGS, 3..5, &mut two_rows).unwrap();
+    assert_eq!(
+        two_rows.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).sum::<f32>(),
+        (24..40).sum::<i32>() as f32
+    );
+    assert!(weights.read(layout::EMBEDDINGS, 9..11, &mut two_rows).is_err());
+    assert!(weights.info("model.layers.1.mlp.up_proj.weight").is_some());
+    assert!(weights.info("model.layers.2.mlp.up_proj.weight").is_none());
+    assert!(weights::tensor_f32(weights.as_ref(), "model.norm.weight", 1, 9).is_err());
+    assert!(weights::tensor_f32(weights.as_ref(), "model.bias", 1, 8).is_err());
 }
 
 #[test]
@@ -103,8 +111,8 @@ fn half_precision_is_read() {
         let mut tensors = tensors(&config());
         let ones = std::iter::repeat_n(one.to_le_bytes(), 8).flatten().collect();
         tensors.insert("model.norm.weight".to_owned(), (dtype, vec![8], ones));
-        let weights = opened(&config(), &tensors).var_builder(DType::F32, &Device::Cpu);
-        assert_eq!(values(&weights.get(8, "model.norm.weight").unwrap()), [1.0; 8]);
+        let weights = opened(&config(), &tensors).into_weights();
+        assert_eq!(values(&weights, "model.norm.weight", (1, 8)), [1.0; 8]);
     }
 }
 
@@ -113,9 +121,9 @@ fn shards_are_read_through_their_index() {
     let dir = tempfile::tempdir().unwrap();
     write_shards(dir.path(), &tensors(&config()));
     let checkpoint = Checkpoint::open(dir.path(), &config()).unwrap();
-    let weights = checkpoint.var_builder(DType::F32, &Device::Cpu);
-    assert_eq!(values(&weights.get((10, 8), layout::EMBEDDINGS).unwrap())[79], 79.0);
-    assert_eq!(values(&weights.get((10, 8), layout::LM_HEAD).unwrap())[79], 79.0);
+    let weights = checkpoint.into_weights();
+    assert_eq!(values(&weights, layout::EMBEDDINGS, (10, 8))[79], 79.0);
+    assert_eq!(values(&weights, layout::LM_HEAD, (10, 8))[79], 79.0);
 }
 
 #[test]
@@ -123,13 +131,13 @@ fn tied_embeddings_are_the_head_and_count_once() {
     let mut stored = tensors(&tied());
     let checkpoint = opened(&tied(), &stored);
     assert_eq!(checkpoint.n_parameters(), n_parameters(&config()) - 80);
-    let weights = checkpoint.var_builder(DType::F32, &Device::Cpu);
-    assert_eq!(values(&weights.get((10, 8), layout::LM_HEAD).unwrap())[5], 5.0);
+    let weights = checkpoint.into_weights();
+    assert_eq!(values(&weights, layout::LM_HEAD, (10, 8))[5], 5.0);
     stored.insert(layout::LM_HEAD.to_owned(), (Dtype::F32, vec![10, 8], vec![0; 320]));
     let checkpoint = opened(&tied(), &stored);
     assert!(checkpoint.unused().is_empty());
-    let weights = checkpoint.var_builder(DType::F32, &Device::Cpu);
-    assert_eq!(values(&weights.get((10, 8), layout::LM_HEAD).unwrap())[5], 5.0);
+    let weights = checkpoint.into_weights();
+    assert_eq!(values(&weights, layout::LM_HEAD, (10, 8))[5], 5.0);
 }
 
 #[test]
@@ -165,7 +173,7 @@ fn bytes_after_the_last_tensor_are_refused() {
 
 #[test]
 fn an_absurd_header_length_is_refused_before_it_is_allocated() {
-    for length in [0, 1, header::MAX_HEADER_BYTES + 1, u64::MAX] {
+    for length in [0, 1, safetensors_file::MAX_HEADER_BYTES + 1, u64::MAX] {
         let error = refused(&[&length.to_le_bytes()[..], b"{}"].concat());
         assert!(matches!(error, CheckpointError::HeaderLength { found, .. } if found == length), "{error}");
     }
@@ -211,7 +219,9 @@ fn a_wrong_shape_is_named() {
 fn integers_are_no_weights() {
     let mut tensors = tensors(&config());
     tensors.insert("model.norm.weight".to_owned(), (Dtype::I64, vec![8], vec![0; 64]));
-    assert!(matches!(refused(&file(&tensors)), CheckpointError::NumberType { found: Dtype::I64, .. }));
+    assert!(
+        matches!(refused(&file(&tensors)), CheckpointError::NumberType { found: StoredType::Other(name), .. } if name == "I64")
+    );
 }
 
 #[test]
@@ -243,7 +253,7 @@ fn an_index_may_name_only_files_beside_it() {
         let dir = tempfile::tempdir().unwrap();
         write_index(dir.path(), &BTreeMap::from([("a".to_owned(), name.to_owned())]));
         let error = Checkpoint::open(dir.path(), &config()).unwrap_err();
-        assert!(matches!(&error, CheckpointError::ShardName { name: found } if found == name), "{error}");
+        assert!(matches!(&error, CheckpointError::ShardName { name: found, .. } if found == name), "{error}");
     }
 }
 
@@ -295,7 +305,7 @@ fn an_index_that_is_none_is_refused() {
     let error = Checkpoint::open(dir.path(), &config()).unwrap_err();
     assert!(matches!(error, CheckpointError::IndexBroken { .. }), "{error}");
     fs::write(&index, "{\"weight_map\": {}}").unwrap();
-    assert!(matches!(Checkpoint::open(dir.path(), &config()).unwrap_err(), CheckpointError::IndexEmpty));
+    assert!(matches!(Checkpoint::open(dir.path(), &config()).unwrap_err(), CheckpointError::IndexEmpty { .. }));
     fs::File::create(&index).unwrap().set_len((16 << 20) + 1).unwrap();
     assert!(matches!(Checkpoint::open(dir.path(), &config()).unwrap_err(), CheckpointError::IndexTooLarge { .. }));
 }
@@ -305,9 +315,9 @@ fn weights_in_another_format_are_told_from_none() {
     let dir = tempfile::tempdir().unwrap();
     let error = Checkpoint::open(dir.path(), &config()).unwrap_err();
     assert!(matches!(error, CheckpointError::NoWeights { .. }), "{error}");
-    fs::write(dir.path().join("pytorch_model-00001-of-00002.bin"), "").unwrap();
+    fs::write(dir.path().join("model-q4.gguf"), "").unwrap();
     let error = Checkpoint::open(dir.path(), &config()).unwrap_err();
-    assert!(matches!(&error, CheckpointError::OtherFormat { found, .. } if found.starts_with("pytorch_model")));
+    assert!(matches!(&error, CheckpointError::OtherFormat { found, .. } if found == "model-q4.gguf"));
     assert!(error.to_string().contains("\nhint: "), "{error}");
 }
 
@@ -323,8 +333,8 @@ fn weights_that_cannot_be_read_are_an_error() {
 fn random_weights_are_normal_and_the_same_for_a_seed() {
     let config = ModelConfig { vocab_size: 5000, ..config() };
     let embeddings = |seed| {
-        let weights = random(&config, seed, DType::F32, &Device::Cpu);
-        values(&weights.get((5000, 8), layout::EMBEDDINGS).unwrap())
+        let weights = random(&config, seed, NumberType::F32);
+        values(&weights, layout::EMBEDDINGS, (5000, 8))
     };
     let numbers = embeddings(1);
     assert_eq!(numbers, embeddings(1));
@@ -337,15 +347,30 @@ fn random_weights_are_normal_and_the_same_for_a_seed() {
 }
 
 #[test]
-fn random_layers_share_one_storage_and_norms_are_one() {
-    let weights = random(&config(), 1, DType::BF16, &Device::Cpu);
-    let up = |layer: usize| weights.get((12, 8), &format!("model.layers.{layer}.mlp.up_proj.weight")).unwrap();
-    assert_eq!(up(0).id(), up(1).id());
-    assert_eq!(up(0).dtype(), DType::BF16);
-    let gate = weights.get((12, 8), "model.layers.0.mlp.gate_proj.weight").unwrap();
-    assert_ne!(values(&up(0)), values(&gate));
-    assert_eq!(values(&weights.get(8, "model.layers.1.input_layernorm.weight").unwrap()), [1.0; 8]);
-    assert!(weights.get((12, 9), "model.layers.0.mlp.up_proj.weight").is_err());
-    assert!(!weights.contains_tensor("model.layers.2.mlp.up_proj.weight"));
-    assert!(weights.get(8, "no.such").is_err());
+fn random_layers_are_all_the_same_and_norms_are_one() {
+    let weights = random(&config(), 1, NumberType::Bf16);
+    let up = |layer: usize| values(&weights, &format!("model.layers.{layer}.mlp.up_proj.weight"), (12, 8));
+    assert_eq!(up(0), up(1));
+    let content = |layer: usize| weights.content(&format!("model.layers.{layer}.mlp.up_proj.weight"));
+    assert_eq!(content(0), content(1));
+    assert_ne!(up(0), values(&weights, "model.layers.0.mlp.gate_proj.weight", (12, 8)));
+    assert_eq!(values(&weights, "model.layers.1.input_layernorm.weight", (1, 8)), [1.0; 8]);
+    assert!(weights.info("model.layers.2.mlp.up_proj.weight").is_none());
+    assert!(weights.info("no.such").is_none());
+}
+
+#[test]
+fn a_file_that_becomes_shorter_is_an_error_and_no_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    let bytes = file(&tensors(&config()));
+    fs::write(&path, &bytes).unwrap();
+    let weights = Checkpoint::open(dir.path(), &config()).unwrap().into_weights();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(bytes.len() as u64 / 2).unwrap();
+    let read = |name: &str, (n_rows, n_columns)| weights::tensor_f32(weights.as_ref(), name, n_rows, n_columns);
+    let error = layout::tensors(&config())
+        .into_iter()
+        .find_map(|(name, shape)| read(&name, if let [a, b] = *shape { (a, b) } else { (1, shape[0]) }).err())
+        .unwrap();
+    assert!(error.to_string().contains("model.safetensors") && error.to_string().contains("shorter"), "{error}");
 }

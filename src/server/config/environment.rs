@@ -47,9 +47,11 @@ pub fn first_of(first: ServeArgs, second: ServeArgs) -> ServeArgs {
         model: ModelArgs {
             model_path: first.model.model_path.or(second.model.model_path),
             tokenizer_path: first.model.tokenizer_path.or(second.model.tokenizer_path),
+            adapter_path: first.model.adapter_path.or(second.model.adapter_path),
             device: first.model.device.or(second.model.device),
             dtype: first.model.dtype.or(second.model.dtype),
             quantize: first.model.quantize.or(second.model.quantize),
+            kv_dtype: first.model.kv_dtype.or(second.model.kv_dtype),
             prompt_format: first.model.prompt_format.or(second.model.prompt_format),
         },
         kv_memory: first.kv_memory.or(second.kv_memory),

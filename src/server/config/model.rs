@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     chat::info::PromptFormat,
-    engine::load::DeviceChoice,
+    engine::{
+        kv_type::KvType,
+        load::DeviceChoice,
+        precision::{Precision, Quantize},
+    },
     server::{
-        cli::{Dtype, FormatChoice, ModelArgs, Quantize},
+        cli::{Dtype, FormatChoice, KvChoice, ModelArgs},
         failure::Failure,
     },
 };
@@ -26,8 +30,14 @@ pub struct ModelChoice {
     pub model_path: PathBuf,
     /// Folder with `tokenizer.json`.
     pub tokenizer_path: PathBuf,
+    /// Folder with a PEFT adapter.
+    pub adapter_path: Option<PathBuf>,
     /// Which device.
     pub device: DeviceChoice,
+    /// In which formats weights are held.
+    pub precision: Precision,
+    /// In which format keys and values are held; `None` for what suits the device.
+    pub kv_type: Option<KvType>,
     /// `None` for what the vocabulary says.
     pub prompt_format: Option<PromptFormat>,
     /// Whether it is the mini model.
@@ -39,9 +49,8 @@ pub struct ModelChoice {
 /// Resolves the flags; `folder` is where the settings lie.
 ///
 /// # Errors
-/// [`Failure::Refused`] where a flag asks for what this build cannot do, or there is no model.
+/// [`Failure::Refused`] where there is no model.
 pub fn resolve(args: &ModelArgs, folder: &Path) -> Result<ModelChoice, Failure> {
-    refuse_formats(args.dtype, args.quantize)?;
     let (model_path, is_stand_in) = match &args.model_path {
         Some(path) => (path.clone(), false),
         None if Path::new(DEFAULT_MODEL).is_dir() => (DEFAULT_MODEL.into(), false),
@@ -49,9 +58,12 @@ pub fn resolve(args: &ModelArgs, folder: &Path) -> Result<ModelChoice, Failure> 
     };
     Ok(ModelChoice {
         tokenizer_path: args.tokenizer_path.clone().unwrap_or_else(|| model_path.clone()),
+        adapter_path: args.adapter_path.clone(),
         is_mini: Path::new(MINI_MODEL).file_name() == model_path.file_name(),
         model_path,
         device: args.device.unwrap_or(DeviceChoice::Auto),
+        precision: precision(args.dtype, args.quantize),
+        kv_type: kv_type(args.kv_dtype),
         prompt_format: match args.prompt_format {
             None | Some(FormatChoice::Auto) => None,
             Some(FormatChoice::Is(format)) => Some(format),
@@ -60,26 +72,24 @@ pub fn resolve(args: &ModelArgs, folder: &Path) -> Result<ModelChoice, Failure> 
     })
 }
 
-/// Refuses the formats of weights that this build does not have.
-///
-/// # Errors
-/// [`Failure::Refused`].
-pub fn refuse_formats(dtype: Option<Dtype>, quantize: Option<Quantize>) -> Result<(), Failure> {
-    let refused = |found: &str, expected: &str| {
-        Err(Failure::Refused(format!(
-            "{found} is not something that this build can do; expected {expected}\n\
-             hint: leave the flag out"
-        )))
-    };
-    match dtype {
-        None | Some(Dtype::Auto | Dtype::F32) => {}
-        Some(Dtype::Bf16) => return refused("--dtype bf16", "auto or f32"),
-        Some(Dtype::F16) => return refused("--dtype f16", "auto or f32"),
+/// What weights are to be held in.
+#[must_use]
+pub fn precision(dtype: Option<Dtype>, quantize: Option<Quantize>) -> Precision {
+    Precision {
+        number_type: match dtype {
+            None | Some(Dtype::Auto) => None,
+            Some(Dtype::Is(number_type)) => Some(number_type),
+        },
+        quantize: quantize.unwrap_or_default(),
     }
-    match quantize {
-        None | Some(Quantize::None) => Ok(()),
-        Some(Quantize::Eight) => refused("--quantize 8", "none"),
-        Some(Quantize::Four) => refused("--quantize 4", "none"),
+}
+
+/// What keys and values are to be held in; `None` for what suits the device.
+#[must_use]
+pub fn kv_type(choice: Option<KvChoice>) -> Option<KvType> {
+    match choice {
+        None | Some(KvChoice::Auto) => None,
+        Some(KvChoice::Is(kv_type)) => Some(kv_type),
     }
 }
 
@@ -126,19 +136,5 @@ mod tests {
         std::fs::create_dir_all(folder.path().join(MINI_MODEL)).unwrap();
         let model = resolve(&ModelArgs::default(), folder.path()).unwrap();
         assert!(model.is_mini && model.is_stand_in);
-    }
-
-    #[test]
-    fn what_this_build_cannot_do_is_refused_with_a_hint() {
-        for args in [
-            ModelArgs { dtype: Some(Dtype::Bf16), ..ModelArgs::default() },
-            ModelArgs { dtype: Some(Dtype::F16), ..ModelArgs::default() },
-            ModelArgs { quantize: Some(Quantize::Eight), ..ModelArgs::default() },
-            ModelArgs { quantize: Some(Quantize::Four), ..ModelArgs::default() },
-        ] {
-            let failure = resolve(&args, Path::new(".")).unwrap_err();
-            assert_eq!(failure.status(), 78);
-            assert!(failure.to_string().contains("hint: "), "{failure}");
-        }
     }
 }

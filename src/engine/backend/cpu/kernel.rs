@@ -2,15 +2,20 @@
 //!
 //! Each product of a row of x and a row of w is summed in eight lanes, lane l taking elements l, l + 8, l + 16, …, the
 //! lanes then in a fixed tree, the rest one by one. How many rows are computed beside each other only decides how often
-//! memory is read, never the bits.
+//! memory is read, never the bits. What w holds is widened to singles in registers, exactly, so that its number type does
+//! not change the bits either.
 
 #![expect(unsafe_code, reason = "vector instructions that are there only on some machines")]
+
+pub(super) mod element;
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
     __m256, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehdup_ps, _mm_movehl_ps, _mm256_castps256_ps128,
     _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
 };
+
+use element::Element;
 
 /// Lanes of one sum.
 const LANES: usize = 8;
@@ -21,7 +26,7 @@ const PANEL: usize = 24;
 /// Which instructions this machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kernel {
-    /// Eight lanes with fused multiply-add.
+    /// Eight lanes with fused multiply-add and conversion from half precision.
     #[cfg(target_arch = "x86_64")]
     Avx2Fma,
     /// Whatever the compiler makes of plain code.
@@ -32,7 +37,10 @@ impl Kernel {
     /// The best that this machine has.
     pub(super) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+        if std::is_x86_feature_detected!("avx2")
+            && std::is_x86_feature_detected!("fma")
+            && std::is_x86_feature_detected!("f16c")
+        {
             return Self::Avx2Fma;
         }
         Self::Portable
@@ -40,7 +48,7 @@ impl Kernel {
 
     /// `out[r][c] = x[r] · w[c]`, for x of shape (rows, k), w of shape (columns, k), out of shape (rows, columns), all
     /// row-major.
-    pub(super) fn products(self, x: &[f32], w: &[f32], k: usize, out: &mut [f32]) {
+    pub(super) fn products<W: Element>(self, x: &[f32], w: &[W], k: usize, out: &mut [f32]) {
         let n_columns = w.len() / k;
         debug_assert_eq!(out.len(), x.len() / k * n_columns);
         for (panel, column) in w.chunks(PANEL * k).zip((0..).step_by(PANEL)) {
@@ -50,17 +58,17 @@ impl Kernel {
                 let (first, rest) = quad.split_at(k);
                 let (second, rest) = rest.split_at(k);
                 let (third, fourth) = rest.split_at(k);
-                self.columns::<4, 3>([first, second, third, fourth], panel, out, n_columns, column);
+                self.columns::<W, 4, 3>([first, second, third, fourth], panel, out, n_columns, column);
             }
             let rest = quads.remainder().chunks_exact(k);
             for (row, out) in rest.zip(out_quads.into_remainder().chunks_exact_mut(n_columns)) {
-                self.columns::<1, 8>([row], panel, out, n_columns, column);
+                self.columns::<W, 1, 8>([row], panel, out, n_columns, column);
             }
         }
     }
 
     /// `out[j] += sum over i of weights[i] * values[i][j]`, i ascending; values of shape (weights, out).
-    pub(super) fn accumulate(self, weights: &[f32], values: &[f32], out: &mut [f32]) {
+    pub(super) fn accumulate<V: Element>(self, weights: &[f32], values: &[V], out: &mut [f32]) {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `detect` made this value only where the machine has the instructions.
@@ -70,10 +78,10 @@ impl Kernel {
     }
 
     /// R rows of x with all of `w`, C at a time; into out of shape (R, `n_columns`) from `column` on.
-    fn columns<const R: usize, const C: usize>(
+    fn columns<W: Element, const R: usize, const C: usize>(
         self,
         x: [&[f32]; R],
-        w: &[f32],
+        w: &[W],
         out: &mut [f32],
         n_columns: usize,
         mut column: usize,
@@ -94,7 +102,7 @@ impl Kernel {
         }
     }
 
-    fn tile<const R: usize, const C: usize>(self, x: [&[f32]; R], w: [&[f32]; C]) -> [[f32; C]; R] {
+    fn tile<W: Element, const R: usize, const C: usize>(self, x: [&[f32]; R], w: [&[W]; C]) -> [[f32; C]; R] {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `detect` made this value only where the machine has the instructions.
@@ -111,17 +119,17 @@ fn store<const R: usize, const C: usize>(tile: [[f32; C]; R], out: &mut [f32], n
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn tile_avx2<const R: usize, const C: usize>(x: [&[f32]; R], w: [&[f32]; C]) -> [[f32; C]; R] {
-    let k = x.iter().chain(&w).map(|row| row.len()).min().unwrap_or(0);
+#[target_feature(enable = "avx2,fma,f16c")]
+fn tile_avx2<W: Element, const R: usize, const C: usize>(x: [&[f32]; R], w: [&[W]; C]) -> [[f32; C]; R] {
+    let k = x.iter().map(|row| row.len()).chain(w.iter().map(|row| row.len())).min().unwrap_or(0);
     let whole = k / LANES * LANES;
     let mut sums: [[__m256; C]; R] = [[_mm256_setzero_ps(); C]; R];
     let mut at = 0;
     while at < whole {
         let mut columns = [_mm256_setzero_ps(); C];
         for (column, values) in w.iter().zip(&mut columns) {
-            // SAFETY: at + 8 <= whole <= the length of every row.
-            *values = unsafe { _mm256_loadu_ps(column.as_ptr().add(at)) };
+            // SAFETY: at + 8 <= whole <= the length of every row; the instructions are there where this function is called.
+            *values = unsafe { W::widen_eight(column.as_ptr().add(at)) };
         }
         for (row, sums) in x.iter().zip(&mut sums) {
             // SAFETY: as above.
@@ -143,14 +151,14 @@ fn tile_avx2<const R: usize, const C: usize>(x: [&[f32]; R], w: [&[f32]; C]) -> 
 
 /// The same tree as [`tree`].
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn sum_of_lanes(lanes: __m256) -> f32 {
     let fours = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
     let twos = _mm_add_ps(fours, _mm_movehl_ps(fours, fours));
     _mm_cvtss_f32(_mm_add_ss(twos, _mm_movehdup_ps(twos)))
 }
 
-fn tile_portable<const R: usize, const C: usize>(x: [&[f32]; R], w: [&[f32]; C]) -> [[f32; C]; R] {
+fn tile_portable<W: Element, const R: usize, const C: usize>(x: [&[f32]; R], w: [&[W]; C]) -> [[f32; C]; R] {
     let mut out = [[0.0; C]; R];
     for (row, out) in x.iter().zip(&mut out) {
         for (column, out) in w.iter().zip(out) {
@@ -158,7 +166,7 @@ fn tile_portable<const R: usize, const C: usize>(x: [&[f32]; R], w: [&[f32]; C])
             let whole = row.len() / LANES * LANES;
             for (a, b) in row.chunks_exact(LANES).zip(column.chunks_exact(LANES)) {
                 for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-                    *lane += a * b;
+                    *lane += a * b.widen();
                 }
             }
             *out = finish(tree(lanes), &row[whole..], &column[whole..], |a, b, sum| a * b + sum);
@@ -176,28 +184,28 @@ fn tree(lanes: [f32; LANES]) -> f32 {
 /// The lanes' sum with the elements that fill no eight lanes.
 #[expect(clippy::inline_always, reason = "its caller's instruction set holds only for what is inlined there")]
 #[inline(always)]
-fn finish(sum: f32, x: &[f32], w: &[f32], multiply_add: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    x.iter().zip(w).fold(sum, |sum, (x, w)| multiply_add(*x, *w, sum))
+fn finish<W: Element>(sum: f32, x: &[f32], w: &[W], multiply_add: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    x.iter().zip(w).fold(sum, |sum, (x, w)| multiply_add(*x, w.widen(), sum))
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn accumulate_avx2(weights: &[f32], values: &[f32], out: &mut [f32]) {
+#[target_feature(enable = "avx2,fma,f16c")]
+fn accumulate_avx2<V: Element>(weights: &[f32], values: &[V], out: &mut [f32]) {
     let width = out.len();
     let mut parts = out.chunks_exact_mut(8 * LANES);
     let mut column = 0;
     for part in parts.by_ref() {
-        accumulate_part::<8>(weights, values, width, column, part);
+        accumulate_part::<V, 8>(weights, values, width, column, part);
         column += part.len();
     }
     let mut parts = parts.into_remainder().chunks_exact_mut(LANES);
     for part in parts.by_ref() {
-        accumulate_part::<1>(weights, values, width, column, part);
+        accumulate_part::<V, 1>(weights, values, width, column, part);
         column += part.len();
     }
     for out in parts.into_remainder() {
         for (weight, values) in weights.iter().zip(values.chunks_exact(width)) {
-            *out = weight.mul_add(values[column], *out);
+            *out = weight.mul_add(values[column].widen(), *out);
         }
         column += 1;
     }
@@ -205,8 +213,14 @@ fn accumulate_avx2(weights: &[f32], values: &[f32], out: &mut [f32]) {
 
 /// The same for 8 N columns from `column` on, held in registers meanwhile.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn accumulate_part<const N: usize>(weights: &[f32], values: &[f32], width: usize, column: usize, out: &mut [f32]) {
+#[target_feature(enable = "avx2,fma,f16c")]
+fn accumulate_part<V: Element, const N: usize>(
+    weights: &[f32],
+    values: &[V],
+    width: usize,
+    column: usize,
+    out: &mut [f32],
+) {
     let mut sums = [_mm256_setzero_ps(); N];
     for (sum, out) in sums.iter_mut().zip(out.chunks_exact(LANES)) {
         // SAFETY: a chunk has eight floats.
@@ -215,8 +229,8 @@ fn accumulate_part<const N: usize>(weights: &[f32], values: &[f32], width: usize
     for (weight, values) in weights.iter().zip(values.chunks_exact(width)) {
         let weight = _mm256_set1_ps(*weight);
         for (sum, values) in sums.iter_mut().zip(values[column..].chunks_exact(LANES)) {
-            // SAFETY: as above.
-            *sum = _mm256_fmadd_ps(weight, unsafe { _mm256_loadu_ps(values.as_ptr()) }, *sum);
+            // SAFETY: as above, and the instructions are there where this function is called.
+            *sum = _mm256_fmadd_ps(weight, unsafe { V::widen_eight(values.as_ptr()) }, *sum);
         }
     }
     for (sum, out) in sums.iter().zip(out.chunks_exact_mut(LANES)) {
@@ -225,16 +239,18 @@ fn accumulate_part<const N: usize>(weights: &[f32], values: &[f32], width: usize
     }
 }
 
-fn accumulate(weights: &[f32], values: &[f32], out: &mut [f32]) {
+fn accumulate<V: Element>(weights: &[f32], values: &[V], out: &mut [f32]) {
     for (weight, values) in weights.iter().zip(values.chunks_exact(out.len())) {
         for (out, value) in out.iter_mut().zip(values) {
-            *out += weight * value;
+            *out += weight * value.widen();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use half::{bf16, f16};
+
     use super::*;
 
     fn numbers(n: usize, seed: u32) -> Vec<f32> {
@@ -264,6 +280,30 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_weights_are_held_in_does_not_change_the_bits() {
+        fn check<W: Element>(kernel: Kernel, w: &[W]) {
+            let (k, rows) = (37, 5);
+            let (x, widened) = (numbers(rows * k, 8), w.iter().map(|w| w.widen()).collect::<Vec<_>>());
+            let n_columns = w.len() / k;
+            let mut products = [vec![0.0; rows * n_columns], vec![0.0; rows * n_columns]];
+            kernel.products(&x, w, k, &mut products[0]);
+            kernel.products(&x, &widened, k, &mut products[1]);
+            assert_eq!(products[0], products[1]);
+            let weights = numbers(n_columns, 9);
+            let mut sums = [vec![0.0; k], vec![0.0; k]];
+            kernel.accumulate(&weights, w, &mut sums[0]);
+            kernel.accumulate(&weights, &widened, &mut sums[1]);
+            assert_eq!(sums[0], sums[1]);
+        }
+        for kernel in kernels() {
+            let w = numbers(11 * 37, 2);
+            check(kernel, &w.iter().map(|w| bf16::from_f32(*w)).collect::<Vec<_>>());
+            check(kernel, &w.iter().map(|w| f16::from_f32(*w)).collect::<Vec<_>>());
+            check(kernel, &w.iter().map(|w| (w * 127.0) as i8).collect::<Vec<_>>());
         }
     }
 

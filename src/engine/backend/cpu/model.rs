@@ -2,15 +2,24 @@
 //!
 //! Activations are row-major, one row a token. Mirrors `modeling_llama.py` of Hugging Face transformers in f32.
 
-use candle_core::{CpuStorage, Error, Result, Storage, Tensor};
-use candle_nn::VarBuilder;
+use std::{collections::HashMap, sync::Arc};
+
 use rayon::{
     iter::{IndexedParallelIterator, ParallelIterator},
     slice::{ParallelSlice, ParallelSliceMut},
 };
 
-use super::{attention::Cache, kernel::Kernel};
-use crate::engine::{config::ModelConfig, kv::BlockId};
+use super::{
+    attention::Cache,
+    matrix::{Arithmetic, Input, Matrix, multiply_all},
+};
+use crate::engine::{
+    backend::BackendError,
+    config::ModelConfig,
+    kv::BlockId,
+    precision::{Part, Precision},
+    weights::{self, TensorInfo, Weights, WeightsError},
+};
 
 /// A token to be computed.
 #[derive(Debug, Clone, Copy)]
@@ -31,65 +40,92 @@ impl Token<'_> {
 /// All weights.
 pub(super) struct Model {
     config: ModelConfig,
-    embedding: Weight,
+    embedding: Embedding,
     layers: Vec<Layer>,
-    norm: Weight,
-    head: Weight,
+    norm: Vec<f32>,
+    head: Arc<Matrix>,
     /// Shape (position, `head_dim` / 2).
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
 
-struct Layer {
-    input_norm: Weight,
-    query: Weight,
-    key: Weight,
-    value: Weight,
-    output: Weight,
-    post_attention_norm: Weight,
-    gate: Weight,
-    up: Weight,
-    down: Weight,
+/// The embedding table, which stays where it is stored: a token needs one row of it.
+struct Embedding {
+    source: Arc<dyn Weights>,
+    info: TensorInfo,
 }
 
-/// An f32 tensor of shape (out, in) or (n); clones of one tensor share their memory.
-struct Weight(Tensor);
+struct Layer {
+    input_norm: Vec<f32>,
+    query: Arc<Matrix>,
+    key: Arc<Matrix>,
+    value: Arc<Matrix>,
+    output: Arc<Matrix>,
+    post_attention_norm: Vec<f32>,
+    gate: Arc<Matrix>,
+    up: Arc<Matrix>,
+    down: Arc<Matrix>,
+}
 
-/// Rows of x that one pass over a block of weights serves; with k = 2048 they are 256 KiB, about what a core's cache holds.
-const ROWS_AT_ONCE: usize = 32;
-/// Products below which a second thread costs more than it helps.
-const SEQUENTIAL_BELOW: usize = 1 << 17;
+const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Numbers below which a second thread costs more than it helps.
+const SEQUENTIAL_BELOW: usize = 1 << 13;
+
+/// Reads matrices; those with the same content once.
+struct Loader<'a> {
+    source: &'a dyn Weights,
+    precision: Precision,
+    known: HashMap<String, Arc<Matrix>>,
+}
+
+impl Loader<'_> {
+    fn matrix(&mut self, name: &str, part: Part, n_out: usize, n_in: usize) -> Result<Arc<Matrix>, BackendError> {
+        let name = format!("{name}.weight");
+        let content = self.source.content(&name);
+        if let Some(known) = self.known.get(&content) {
+            return Ok(Arc::clone(known));
+        }
+        let format = |stored| self.precision.format(part, n_in, stored);
+        let matrix = Arc::new(Matrix::load(self.source, &name, (n_out, n_in), format)?);
+        self.known.insert(content, Arc::clone(&matrix));
+        Ok(matrix)
+    }
+
+    fn norm(&self, name: &str, n: usize) -> Result<Vec<f32>, WeightsError> {
+        weights::tensor_f32(self.source, &format!("{name}.weight"), 1, n)
+    }
+}
 
 impl Model {
-    pub(super) fn load(config: &ModelConfig, weights: &VarBuilder<'_>) -> Result<Self> {
+    pub(super) fn load(
+        config: &ModelConfig,
+        source: Arc<dyn Weights>,
+        precision: Precision,
+    ) -> Result<Self, BackendError> {
         let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
         let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-        let model = weights.pp("model");
+        let mut loader = Loader { source: source.as_ref(), precision, known: HashMap::new() };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
-            let layer = model.pp("layers").pp(index);
-            let (attention, mlp) = (layer.pp("self_attn"), layer.pp("mlp"));
-            layers.push(Layer {
-                input_norm: Weight::vector(&layer.pp("input_layernorm"), hidden)?,
-                query: Weight::matrix(&attention.pp("q_proj"), q, hidden)?,
-                key: Weight::matrix(&attention.pp("k_proj"), kv, hidden)?,
-                value: Weight::matrix(&attention.pp("v_proj"), kv, hidden)?,
-                output: Weight::matrix(&attention.pp("o_proj"), hidden, q)?,
-                post_attention_norm: Weight::vector(&layer.pp("post_attention_layernorm"), hidden)?,
-                gate: Weight::matrix(&mlp.pp("gate_proj"), ffn, hidden)?,
-                up: Weight::matrix(&mlp.pp("up_proj"), ffn, hidden)?,
-                down: Weight::matrix(&mlp.pp("down_proj"), hidden, ffn)?,
-            });
+            let mut matrix = |name: &str, n_out, n_in| {
+                loader.matrix(&format!("model.layers.{index}.{name}"), Part::Projection, n_out, n_in)
+            };
+            let query = matrix("self_attn.q_proj", q, hidden)?;
+            let key = matrix("self_attn.k_proj", kv, hidden)?;
+            let value = matrix("self_attn.v_proj", kv, hidden)?;
+            let output = matrix("self_attn.o_proj", hidden, q)?;
+            let gate = matrix("mlp.gate_proj", ffn, hidden)?;
+            let up = matrix("mlp.up_proj", ffn, hidden)?;
+            let down = matrix("mlp.down_proj", hidden, ffn)?;
+            let norm = |name: &str| loader.norm(&format!("model.layers.{index}.{name}"), hidden);
+            let (input_norm, post_attention_norm) = (norm("input_layernorm")?, norm("post_attention_layernorm")?);
+            layers.push(Layer { input_norm, query, key, value, output, post_attention_norm, gate, up, down });
         }
-        let embedding = Weight::matrix(&model.pp("embed_tokens"), config.vocab_size, hidden)?;
-        let head = if config.tie_word_embeddings {
-            Weight(embedding.0.clone())
-        } else {
-            Weight::matrix(&weights.pp("lm_head"), config.vocab_size, hidden)?
-        };
-        let norm = Weight::vector(&model.pp("norm"), hidden)?;
+        let head = loader.matrix("lm_head", Part::Head, config.vocab_size, hidden)?;
+        let norm = loader.norm("model.norm", hidden)?;
+        let info = weights::expect(source.as_ref(), EMBEDDING, config.vocab_size, hidden)?;
         let (cos, sin) = rotary_tables(config);
-        Ok(Self { config: config.clone(), embedding, layers, norm, head, cos, sin })
+        Ok(Self { config: config.clone(), embedding: Embedding { source, info }, layers, norm, head, cos, sin })
     }
 
     pub(super) fn vocab_size(&self) -> usize {
@@ -97,69 +133,65 @@ impl Model {
     }
 
     /// The residual stream after the last layer, shape (token, hidden); keys and values go into `cache`.
-    pub(super) fn forward(&self, kernel: Kernel, tokens: &[Token<'_>], cache: &mut Cache) -> Result<Vec<f32>> {
+    pub(super) fn forward(
+        &self,
+        arithmetic: Arithmetic,
+        tokens: &[Token<'_>],
+        cache: &mut Cache,
+    ) -> Result<Vec<f32>, WeightsError> {
         let config = &self.config;
         let n = tokens.len();
         let q_width = config.num_attention_heads * config.head_dim;
         let kv_width = config.num_key_value_heads * config.head_dim;
-        let mut x = self.embed(tokens)?;
+        let mut x = self.embedding.rows(tokens)?;
         let mut normed = vec![0.0; n * config.hidden_size];
         let (mut query, mut attended) = (vec![0.0; n * q_width], vec![0.0; n * q_width]);
         let (mut key, mut value) = (vec![0.0; n * kv_width], vec![0.0; n * kv_width]);
         let (mut gate, mut up) = (vec![0.0; n * config.intermediate_size], vec![0.0; n * config.intermediate_size]);
         let mut delta = vec![0.0; n * config.hidden_size];
         for (index, layer) in self.layers.iter().enumerate() {
-            self.norm_rows(&layer.input_norm, &x, &mut normed)?;
-            layer.query.multiply(kernel, &normed, &mut query)?;
-            layer.key.multiply(kernel, &normed, &mut key)?;
-            layer.value.multiply(kernel, &normed, &mut value)?;
+            self.norm_rows(&layer.input_norm, &x, &mut normed);
+            let input = Input::new(&normed, config.hidden_size);
+            let targets = [(&*layer.query, &mut query[..]), (&layer.key, &mut key), (&layer.value, &mut value)];
+            multiply_all(arithmetic, &input, targets);
             self.rotate(tokens, &mut query);
             self.rotate(tokens, &mut key);
             cache.append(index, tokens, &key, &value);
-            cache.attend(kernel, index, tokens, &query, &mut attended);
-            layer.output.multiply(kernel, &attended, &mut delta)?;
+            cache.attend(arithmetic.kernel, index, tokens, &query, &mut attended);
+            layer.output.multiply(arithmetic, &Input::new(&attended, q_width), &mut delta);
             add(&mut x, &delta);
-            self.norm_rows(&layer.post_attention_norm, &x, &mut normed)?;
-            layer.gate.multiply(kernel, &normed, &mut gate)?;
-            layer.up.multiply(kernel, &normed, &mut up)?;
+            self.norm_rows(&layer.post_attention_norm, &x, &mut normed);
+            let input = Input::new(&normed, config.hidden_size);
+            multiply_all(arithmetic, &input, [(&*layer.gate, &mut gate[..]), (&layer.up, &mut up)]);
             silu_multiply(&mut gate, &up);
-            layer.down.multiply(kernel, &gate, &mut delta)?;
+            layer.down.multiply(arithmetic, &Input::new(&gate, config.intermediate_size), &mut delta);
             add(&mut x, &delta);
         }
         Ok(x)
     }
 
     /// Logits of the tokens at `places`, shape (place, vocabulary).
-    pub(super) fn logits(&self, kernel: Kernel, hidden: &[f32], places: &[usize]) -> Result<Vec<f32>> {
+    pub(super) fn logits(&self, arithmetic: Arithmetic, hidden: &[f32], places: &[usize]) -> Vec<f32> {
         let width = self.config.hidden_size;
         let picked: Vec<f32> =
             places.iter().flat_map(|place| &hidden[place * width..(place + 1) * width]).copied().collect();
         let mut normed = vec![0.0; picked.len()];
-        self.norm_rows(&self.norm, &picked, &mut normed)?;
+        self.norm_rows(&self.norm, &picked, &mut normed);
         let mut logits = vec![0.0; places.len() * self.config.vocab_size];
-        self.head.multiply(kernel, &normed, &mut logits)?;
-        Ok(logits)
+        self.head.multiply(arithmetic, &Input::new(&normed, width), &mut logits);
+        logits
     }
 
-    fn embed(&self, tokens: &[Token<'_>]) -> Result<Vec<f32>> {
+    /// `RMSNorm` of each row: x / sqrt(mean(x²) + eps) * weight.
+    fn norm_rows(&self, weight: &[f32], x: &[f32], out: &mut [f32]) {
         let width = self.config.hidden_size;
-        self.embedding.read(|table| {
-            tokens.iter().flat_map(|token| &table[token.id as usize * width..][..width]).copied().collect()
-        })
-    }
-
-    /// RMSNorm of each row: x / sqrt(mean(x²) + eps) * weight.
-    fn norm_rows(&self, weight: &Weight, x: &[f32], out: &mut [f32]) -> Result<()> {
-        let width = self.config.hidden_size;
-        weight.read(|weight| {
-            for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                let mean = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / width as f64;
-                let scale = (mean + self.config.rms_norm_eps).sqrt().recip() as f32;
-                for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-                    *out = weight * (x * scale);
-                }
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            let mean = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / width as f64;
+            let scale = (mean + self.config.rms_norm_eps).sqrt().recip() as f32;
+            for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                *out = weight * (x * scale);
             }
-        })
+        }
     }
 
     /// Turns each head's first half against its second (`NeoX` style) by its token's position.
@@ -179,60 +211,17 @@ impl Model {
     }
 }
 
-impl Weight {
-    fn matrix(weights: &VarBuilder<'_>, n_out: usize, n_in: usize) -> Result<Self> {
-        weights.get((n_out, n_in), "weight")?.contiguous().map(Self)
-    }
-
-    fn vector(weights: &VarBuilder<'_>, n: usize) -> Result<Self> {
-        weights.get(n, "weight").map(Self)
-    }
-
-    fn read<T>(&self, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
-        let (storage, layout) = self.0.storage_and_layout();
-        match &*storage {
-            Storage::Cpu(CpuStorage::F32(values)) => {
-                let first = layout.start_offset();
-                Ok(f(&values[first..first + layout.shape().elem_count()]))
-            }
-            _ => Err(Error::Msg("the cpu backend needs f32 weights on the cpu".into())),
+impl Embedding {
+    /// The tokens' rows, shape (token, hidden).
+    fn rows(&self, tokens: &[Token<'_>]) -> Result<Vec<f32>, WeightsError> {
+        let width = self.info.n_columns;
+        let (mut x, mut buffer) = (vec![0.0; tokens.len() * width], Vec::new());
+        for (token, x) in tokens.iter().zip(x.chunks_exact_mut(width)) {
+            let row = token.id as usize..token.id as usize + 1;
+            weights::read_f32(self.source.as_ref(), (EMBEDDING, self.info), row, &mut buffer, x)?;
         }
+        Ok(x)
     }
-
-    /// `out = x · weightᵀ`; x of shape (token, in), out of shape (token, out).
-    fn multiply(&self, kernel: Kernel, x: &[f32], out: &mut [f32]) -> Result<()> {
-        let (n_out, n_in) = self.0.dims2()?;
-        let n_rows = x.len() / n_in;
-        self.read(|weight| {
-            if n_rows * n_out * n_in < SEQUENTIAL_BELOW {
-                return kernel.products(x, weight, n_in, out);
-            }
-            let block = n_out.div_ceil(4 * rayon::current_num_threads()).max(8);
-            if n_rows == 1 {
-                return out
-                    .par_chunks_mut(block)
-                    .zip(weight.par_chunks(block * n_in))
-                    .for_each(|(out, weight)| kernel.products(x, weight, n_in, out));
-            }
-            // Each task fills columns of `out` for all rows, which lie apart: they are computed side by side first.
-            let blocks: Vec<Vec<f32>> =
-                weight.par_chunks(block * n_in).map(|weight| multiply_block(kernel, x, weight, n_in)).collect();
-            out.par_chunks_exact_mut(n_out).enumerate().for_each(|(row, out)| {
-                for (out, block) in out.chunks_mut(block).zip(&blocks) {
-                    out.copy_from_slice(&block[row * out.len()..(row + 1) * out.len()]);
-                }
-            });
-        })
-    }
-}
-
-fn multiply_block(kernel: Kernel, x: &[f32], weight: &[f32], n_in: usize) -> Vec<f32> {
-    let n_columns = weight.len() / n_in;
-    let mut out = vec![0.0; x.len() / n_in * n_columns];
-    for (x, out) in x.chunks(ROWS_AT_ONCE * n_in).zip(out.chunks_mut(ROWS_AT_ONCE * n_columns)) {
-        kernel.products(x, weight, n_in, out);
-    }
-    out
 }
 
 fn add(x: &mut [f32], delta: &[f32]) {
@@ -248,7 +237,7 @@ fn silu_multiply(gate: &mut [f32], up: &[f32]) {
             *gate = *gate / (1.0 + (-*gate).exp()) * up;
         }
     };
-    if gate.len() < SEQUENTIAL_BELOW / 16 {
+    if gate.len() < SEQUENTIAL_BELOW {
         one(gate, up);
     } else {
         gate.par_chunks_mut(4096).zip(up.par_chunks(4096)).for_each(|(gate, up)| one(gate, up));

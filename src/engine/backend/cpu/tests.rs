@@ -2,13 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use candle_core::Device;
-
 use super::*;
 use crate::{
     chat::settings::Sampling,
     engine::{
         checkpoint,
+        precision::Quantize,
         request::{CacheScope, GenerationRequest, LogprobsRequest, TokenLogprobs},
         scheduler::{Outcome, Scheduler, SchedulerLimits},
     },
@@ -37,9 +36,12 @@ fn config() -> ModelConfig {
 }
 
 fn backend(threads: usize) -> CpuBackend {
-    let config = config();
-    let weights = checkpoint::random(&config, 7, DType::F32, &Device::Cpu);
-    CpuBackend::new(&config, &weights, N_BLOCKS, threads).unwrap()
+    backend_of(&config(), Precision::default(), KvType::Bf16, threads)
+}
+
+fn backend_of(config: &ModelConfig, precision: Precision, kv_type: KvType, threads: usize) -> CpuBackend {
+    let weights = checkpoint::random(config, 7, NumberType::F32);
+    CpuBackend::new(config, weights, CpuOptions { precision, kv_type, n_blocks: N_BLOCKS, threads }).unwrap()
 }
 
 fn scheduler(max_running: usize, prefill_chunk: usize) -> Scheduler {
@@ -143,9 +145,27 @@ fn run(
 
 #[test]
 fn thirty_two_conversations_at_once_each_equal_their_solo_run() {
-    let mut together = backend(2);
-    let mut alone = backend(1);
-    for seed in 0..50 {
+    each_equals_its_solo_run(backend(2), backend(1), 50);
+}
+
+#[test]
+fn so_do_they_in_every_format_of_weights_keys_and_values() {
+    let config = ModelConfig { hidden_size: 256, intermediate_size: 512, head_dim: 64, ..config() };
+    for (number_type, quantize, kv_type) in [
+        (NumberType::Bf16, Quantize::None, KvType::F32),
+        (NumberType::F16, Quantize::Eight, KvType::Int8),
+        (NumberType::F32, Quantize::Four, KvType::F16),
+    ] {
+        let backend = |threads| {
+            let precision = Precision { number_type: Some(number_type), quantize };
+            backend_of(&config, precision, kv_type, threads)
+        };
+        each_equals_its_solo_run(backend(2), backend(1), 3);
+    }
+}
+
+fn each_equals_its_solo_run(mut together: CpuBackend, mut alone: CpuBackend, n_seeds: u64) {
+    for seed in 0..n_seeds {
         let mut numbers = Numbers(seed);
         let requests: Vec<(SequenceId, GenerationRequest)> = (0..32)
             .map(|index| (SequenceId(index), request(&mut numbers, CacheScope::Shared(u128::from(index)))))
