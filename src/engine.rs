@@ -5,10 +5,14 @@
 
 pub mod backend;
 pub mod bench;
+pub mod block_format;
 pub mod checkpoint;
 pub mod config;
+pub mod convert;
+pub mod copies;
 pub mod detokenizer;
 pub mod fingerprint;
+pub mod format;
 pub mod generation_config;
 pub mod kv;
 pub mod kv_type;

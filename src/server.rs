@@ -11,6 +11,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod convert;
 pub mod events;
 pub mod failure;
 pub mod generations;

@@ -103,6 +103,7 @@ impl Mini {
             kv_type: None,
             kv_size: KvSize::Auto,
             threads: None,
+            copies: None,
             is_mini: true,
         })
         .unwrap();

@@ -80,6 +80,7 @@ async fn mini(servers: &Runtime, options: EngineOptions) -> Result<(House, Engin
         kv_type: None,
         kv_size: KvSize::Auto,
         threads: threads()?,
+        copies: None,
         is_mini: true,
     })?;
     let engine = EngineHandle::spawn(loaded.backend, loaded.tokenizer, loaded.eos_token_id, options);

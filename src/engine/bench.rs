@@ -16,11 +16,12 @@ use super::{
         Backend,
         cpu::{CpuBackend, CpuOptions},
     },
-    checkpoint,
+    checkpoint::{self, Checkpoint},
     config::ModelConfig,
+    format::Format,
     kv::BLOCK_SIZE,
     kv_type::KvType,
-    load::{self, DeviceChoice, LoadError, LoadOptions},
+    load::{self, DeviceChoice, LoadError},
     memory,
     precision::Precision,
     room::{self, KvSize, Need},
@@ -225,38 +226,30 @@ fn prepare(
     precision: Precision,
     kv_type: KvType,
 ) -> Result<(String, ModelConfig, Box<dyn Backend>), BenchError> {
-    match &options.weights {
+    let kind = load::cpu_kind(options.device)?;
+    let (name, config, need, weights) = match &options.weights {
+        // What is measured needs no text, so a tokenizer is not asked for.
         BenchWeights::Checkpoint(path) => {
-            let config = ModelConfig::read(path).map_err(LoadError::from)?;
-            check_context(options, &config)?;
-            let loaded = load::load(&LoadOptions {
-                model_path: path.clone(),
-                tokenizer_path: path.clone(),
-                adapter_path: None,
-                device: options.device,
-                prompt_format: None,
-                precision,
-                kv_type: Some(kv_type),
-                kv_size: kv_size(options),
-                threads: Some(options.threads),
-                is_mini: false,
-            })?;
-            Ok((loaded.info.name, config, loaded.backend))
+            let config = ModelConfig::from_json(&load::config_json(path)?).map_err(LoadError::from)?;
+            let checkpoint = Checkpoint::open(path, &config).map_err(LoadError::from)?;
+            let natural = |name: &str| kind.natural(checkpoint.natural(name));
+            let need = Need::of(&config, precision, natural, kv_type);
+            (load::folder_name(path), config, need, checkpoint.into_weights())
         }
         BenchWeights::Random(shape) => {
             let config = shape.config();
-            check_context(options, &config)?;
-            let kind = load::cpu_kind(options.device)?;
-            let weight_bytes = precision.weight_bytes(&shape.one_layer(), STORED) as f64;
-            let need = Need { weight_bytes, ..Need::of(&config, precision, STORED, kv_type) };
-            let n_blocks =
-                room::n_blocks(&config, kv_size(options), need, memory::available()).map_err(LoadError::from)?;
+            let stored = |_: &str| Format::Dense(STORED);
+            let weight_bytes = precision.weight_bytes(&shape.one_layer(), stored) as f64;
+            let need = Need { weight_bytes, ..Need::of(&config, precision, stored, kv_type) };
             let weights = checkpoint::random(&config, 0, STORED);
-            let cpu = CpuOptions { precision, kv_type, n_blocks, threads: options.threads };
-            let backend = load::cpu_backend(kind, &config, weights, cpu).map_err(LoadError::from)?;
-            Ok((shape.name().to_owned(), config, backend))
+            (shape.name().to_owned(), config, need, weights)
         }
-    }
+    };
+    check_context(options, &config)?;
+    let n_blocks = room::n_blocks(&config, kv_size(options), need, memory::available()).map_err(LoadError::from)?;
+    let cpu = CpuOptions { precision, kv_type, n_blocks, threads: options.threads };
+    let backend = load::cpu_backend(kind, &config, weights, cpu).map_err(LoadError::from)?;
+    Ok((name, config, backend))
 }
 
 fn check_context(options: &BenchOptions, config: &ModelConfig) -> Result<(), BenchError> {

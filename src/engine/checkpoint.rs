@@ -1,50 +1,62 @@
-//! Weights: safetensors or pickled files, one or in shards, checked by name, shape and size before anything is allocated.
+//! Weights: safetensors, pickled or GGUF files, one or in shards, checked by name, shape and size before anything is allocated.
 //!
 //! It knows the names and shapes of a LLaMA-shaped model, not what is computed with them. **Architecture Invariant:** of an
 //! opened [`Checkpoint`] every tensor that the model needs exists once, has its shape and lies inside its file.
 
 pub mod adapter;
 pub mod file_header;
+pub mod gguf;
+pub mod gptq;
 mod layout;
 mod made_up;
 mod merged;
 pub mod pickle;
+mod place;
 mod safetensors_file;
 mod shards;
 mod stored;
 pub mod stored_type;
+pub mod verify;
+pub mod writer;
 
 use std::{
     collections::HashMap,
-    io,
+    ffi::OsStr,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use self::{
     adapter::{Adapter, AdapterFile, config::AdapterConfig, error::AdapterError},
-    file_header::{Header, StoredTensor},
+    file_header::Header,
+    gguf::{error::GgufError, permutation::HeadPermutation},
+    gptq::{config::GptqConfig, error::GptqError},
     merged::Merged,
     pickle::error::PickleError,
+    place::{Found, Place},
+    shards::{FileFormat, Shards},
     stored::StoredTensors,
     stored_type::StoredType,
 };
 use super::{
     config::ModelConfig,
+    format::Format,
     precision::Part,
     weights::{NumberType, Weights},
 };
 
 /// A checkpoint whose headers have been checked; tensors are read when asked for.
-#[derive(Debug)]
 pub struct Checkpoint {
-    tensors: StoredTensors,
-    adapter: Option<Adapter>,
+    weights: Arc<dyn Weights>,
+    natural: HashMap<String, Format>,
+    is_packed: bool,
+    adapted: Vec<String>,
     files: Vec<CheckpointFile>,
     unused: Vec<String>,
     n_parameters: u64,
     n_bytes: u64,
-    number_type: NumberType,
 }
 
 /// A file with weights, as far as its header tells.
@@ -56,6 +68,8 @@ pub struct CheckpointFile {
     pub n_bytes: u64,
     /// SHA-256 of its header: names, types, shapes and places of its tensors; of an adapter's configuration, of all of it.
     pub header_digest: [u8; 32],
+    /// When it was written last, where the system says.
+    pub modified: Option<SystemTime>,
 }
 
 /// Why a checkpoint was refused.
@@ -71,7 +85,7 @@ pub enum CheckpointError {
     },
     /// The folder has no weights.
     #[error(
-        "there are no weights in {}, expected model.safetensors, pytorch_model.bin, or the index of shards of either\nhint: the weights lie beside config.json; fetch all files of the checkpoint",
+        "there are no weights in {}, expected model.safetensors, pytorch_model.bin, the index of shards of either, or a .gguf file\nhint: the weights lie beside config.json; fetch all files of the checkpoint",
         .dir.display()
     )]
     NoWeights {
@@ -80,7 +94,7 @@ pub enum CheckpointError {
     },
     /// The folder has weights in another format.
     #[error(
-        "the weights are in {found}, expected safetensors or .bin files\nhint: this version does not read {format}; fetch the checkpoint as its makers publish it"
+        "the weights are in {found}, expected safetensors, .bin or .gguf files\nhint: this version does not read {format}; fetch the checkpoint as its makers publish it"
     )]
     OtherFormat {
         /// The file.
@@ -218,7 +232,7 @@ pub enum CheckpointError {
     },
     /// A tensor of another number type.
     #[error(
-        "{file}: {tensor} has numbers of type {found}, expected F32, F16 or BF16\nhint: quantised checkpoints are not read; fetch the original one"
+        "{file}: {tensor} has numbers of type {found}, expected F32, F16 or BF16\nhint: quantised checkpoints are read as GPTQ or GGUF; fetch one of these, or the original one"
     )]
     NumberType {
         /// The file.
@@ -242,6 +256,35 @@ pub enum CheckpointError {
         /// The shape that follows from `config.json`.
         expected: Vec<usize>,
     },
+    /// Several files that could be meant.
+    #[error(
+        "there are {} files with weights in {}: {}\nhint: name the one that is meant: --model_path {}",
+        .names.len(), .dir.display(), abridged(.names), .dir.join(&.names[0]).display()
+    )]
+    Ambiguous {
+        /// The folder.
+        dir: PathBuf,
+        /// Which, at least one.
+        names: Vec<String>,
+    },
+    /// Packed by another version of the program.
+    #[error(
+        "{file} is packed in layout {found}, expected {expected}\nhint: it was made by another version; make it again from the original checkpoint, with convert"
+    )]
+    Layout {
+        /// The file.
+        file: String,
+        /// What it says.
+        found: String,
+        /// What this version reads.
+        expected: u32,
+    },
+    /// A GGUF file.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A GPTQ checkpoint.
+    #[error(transparent)]
+    Gptq(#[from] GptqError),
     /// A pickled file.
     #[error(transparent)]
     Pickle(#[from] PickleError),
@@ -259,74 +302,116 @@ pub enum CheckpointError {
 }
 
 impl Checkpoint {
-    /// Opens the weights in `dir` and checks all headers against `config`.
+    /// Opens the weights at `path`, a folder or one GGUF file, and checks all headers against `config`.
     ///
     /// The files must not be changed while the checkpoint is in use: they are read when somebody needs what is in them.
     ///
     /// # Errors
     /// [`CheckpointError`], the first of those that [`Self::inspect`] finds.
-    pub fn open(dir: &Path, config: &ModelConfig) -> Result<Self, CheckpointError> {
-        Self::inspect(dir, config).map_err(|problems| {
-            problems.into_iter().next().expect("invariant: a checkpoint is refused for at least one reason")
-        })
+    pub fn open(path: &Path, config: &ModelConfig) -> Result<Self, CheckpointError> {
+        Self::inspect(path, config).map_err(first_of)
     }
 
     /// As [`Self::open`], but does not stop at the first thing that is wrong.
     ///
     /// # Errors
     /// Everything that could be found wrong, at least one.
-    pub fn inspect(dir: &Path, config: &ModelConfig) -> Result<Self, Vec<CheckpointError>> {
-        let shards = shards::find(dir)?;
+    pub fn inspect(path: &Path, config: &ModelConfig) -> Result<Self, Vec<CheckpointError>> {
         let mut problems = Vec::new();
+        let shards = shards::find(path)?;
+        let gptq = GptqConfig::read(folder(path)).unwrap_or_else(|error| {
+            problems.push(error.into());
+            None
+        });
+        Self::of_shards(&shards, gptq, config, problems)
+    }
+
+    /// Opens one safetensors file with all weights of a model, wherever it lies.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn open_file(path: &Path, config: &ModelConfig) -> Result<Self, CheckpointError> {
+        Self::of_shards(&Shards::one(FileFormat::Safetensors, path.to_owned()), None, config, Vec::new())
+            .map_err(first_of)
+    }
+
+    /// What the weights in a safetensors file were made from, where the file says so.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn source_of(path: &Path) -> Result<Option<String>, CheckpointError> {
+        Ok(safetensors_file::read_header(path)?.metadata.remove(writer::SOURCE_KEY))
+    }
+
+    fn of_shards(
+        shards: &Shards,
+        gptq: Option<GptqConfig>,
+        config: &ModelConfig,
+        mut problems: Vec<CheckpointError>,
+    ) -> Result<Self, Vec<CheckpointError>> {
         let read = |path: &PathBuf| shards.format.read_header(path);
         let headers: Vec<Header> =
             shards.paths.iter().map(read).filter_map(|read| read.map_err(|error| problems.push(error)).ok()).collect();
         // What a file holds that cannot be read is not missing.
         let is_whole = problems.is_empty();
-        let mut found: HashMap<&str, Found> = HashMap::new();
+        let is_permuted = shards.format == FileFormat::Gguf;
+        let mut found = Found { tensors: HashMap::new(), gptq, is_permuted };
         for (file_idx, header) in headers.iter().enumerate() {
             for tensor in &header.tensors {
-                if let Some(first) = found.insert(&tensor.name, Found { file_idx, header, tensor }) {
+                if let Some((_, first, _)) = found.tensors.insert(&tensor.name, (file_idx, header, tensor)) {
                     problems.push(CheckpointError::Duplicate {
                         tensor: tensor.name.clone(),
-                        first: first.header.file.clone(),
+                        first: first.file.clone(),
                         second: header.file.clone(),
                     });
                 }
             }
         }
         if is_whole {
-            let holds = |tensor: &str, file: &str| found.get(tensor).is_some_and(|found| found.header.file == file);
+            let holds =
+                |tensor: &str, file: &str| found.tensors.get(tensor).is_some_and(|(_, header, _)| header.file == file);
             problems.extend(shards.broken_claims(holds));
         }
 
         let expected = layout::tensors(config);
         let mut missing = Vec::new();
-        let mut needed = Vec::with_capacity(expected.len());
+        let mut places = HashMap::with_capacity(expected.len());
         for (name, shape) in &expected {
-            match found.remove(name.as_str()) {
+            match found.take(name, shape, HeadPermutation::of(name, config)) {
                 None => missing.push(name.clone()),
-                Some(Found { file_idx, header, tensor }) => match check(tensor, &header.file, shape) {
-                    Ok(number_type) => needed.push((file_idx, tensor, number_type)),
-                    Err(problem) => problems.push(problem),
-                },
+                Some(Ok(place)) => _ = places.insert(name.clone(), place),
+                Some(Err(problem)) => problems.push(problem),
             }
         }
         if is_whole && !missing.is_empty() {
             problems.push(CheckpointError::Missing { names: missing, expected: expected.len() });
         }
+        let is_redundant = |name: &str| layout::is_redundant(name, config);
         let mut unused: Vec<String> =
-            found.into_keys().filter(|name| !layout::is_redundant(name, config)).map(str::to_owned).collect();
+            found.tensors.into_keys().filter(|name| !is_redundant(name)).map(str::to_owned).collect();
         unused.sort_unstable();
         if !problems.is_empty() {
             return Err(problems);
         }
-        let n_bytes = needed.iter().map(|(_, tensor, _)| tensor.end - tensor.begin).sum();
-        let number_type = most_of(&needed);
-        let tensors =
-            StoredTensors::open(&headers, &needed, config.tie_word_embeddings).map_err(|error| vec![error])?;
+        let n_bytes = places.values().map(Place::n_bytes).sum();
+        let mut natural: HashMap<String, Format> =
+            places.iter().map(|(name, place)| (name.clone(), place.natural())).collect();
+        if let (true, Some(embeddings)) = (config.tie_word_embeddings, natural.get(layout::EMBEDDINGS)) {
+            natural.insert(layout::LM_HEAD.to_owned(), *embeddings);
+        }
+        let is_packed = places.values().any(|place| matches!(place, Place::Packed { .. }));
+        let tensors = StoredTensors::open(&headers, places, config.tie_word_embeddings).map_err(|error| vec![error])?;
         let files = headers.into_iter().map(into_file).collect();
-        Ok(Self { tensors, adapter: None, files, unused, n_parameters: n_parameters(config), n_bytes, number_type })
+        Ok(Self {
+            weights: Arc::new(tensors),
+            natural,
+            is_packed,
+            adapted: Vec::new(),
+            files,
+            unused,
+            n_parameters: n_parameters(config),
+            n_bytes,
+        })
     }
 
     /// The same with a PEFT adapter in `dir`, whose share is added when a tensor is read.
@@ -342,16 +427,19 @@ impl Checkpoint {
         let projections: Vec<_> =
             layout::matrices(config).into_iter().map(|(name, _, n_out, n_in)| (name, (n_out, n_in))).collect();
         let adapter = Adapter::check(&adapter_config, header, &projections)?;
-        let Header { file, n_bytes, digest, .. } = adapter.header();
-        self.files.push(CheckpointFile { name: file.clone(), n_bytes: *n_bytes, header_digest: *digest });
+        let Header { path, file, n_bytes, digest, .. } = adapter.header();
+        let modified = modified(path);
+        self.files.push(CheckpointFile { name: file.clone(), n_bytes: *n_bytes, header_digest: *digest, modified });
         self.files.push(adapter_config.into_file());
-        self.adapter = Some(adapter);
+        self.adapted = adapter.weights().map(str::to_owned).collect();
+        self.weights = Arc::new(Merged::new(self.weights, adapter));
         Ok(self)
     }
 
     /// Names of the tensors that an adapter changes.
-    pub fn adapted(&self) -> impl Iterator<Item = &str> {
-        self.adapter.iter().flat_map(Adapter::weights)
+    #[must_use]
+    pub fn adapted(&self) -> &[String] {
+        &self.adapted
     }
 
     /// Number of parameters, `lm_head` included where it is not the embedding table.
@@ -378,32 +466,54 @@ impl Checkpoint {
         &self.unused
     }
 
-    /// The number type that most of its numbers have.
+    /// What a tensor is to be held in where nothing else was asked for, as far as headers tell.
     #[must_use]
-    pub fn number_type(&self) -> NumberType {
-        self.number_type
+    pub fn natural(&self, name: &str) -> Format {
+        self.natural.get(name).copied().unwrap_or(Format::Dense(NumberType::F32))
+    }
+
+    /// Whether there is something in it that lies ready for the CPU backend.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        self.is_packed
     }
 
     /// The tensors.
     #[must_use]
+    pub fn weights(&self) -> &dyn Weights {
+        self.weights.as_ref()
+    }
+
+    /// The tensors, for as long as somebody needs them.
+    #[must_use]
     pub fn into_weights(self) -> Arc<dyn Weights> {
-        match self.adapter {
-            None => Arc::new(self.tensors),
-            Some(adapter) => Arc::new(Merged::new(self.tensors, adapter)),
-        }
+        self.weights
     }
 }
 
-fn most_of(tensors: &[(usize, &StoredTensor, NumberType)]) -> NumberType {
-    let bytes_of = |number_type: NumberType| -> u64 {
-        tensors
-            .iter()
-            .filter(|(_, _, found)| *found == number_type)
-            .map(|(_, tensor, _)| tensor.end - tensor.begin)
-            .sum()
-    };
-    let types = [NumberType::F32, NumberType::F16, NumberType::Bf16];
-    types.into_iter().max_by_key(|one| bytes_of(*one) / one.n_bytes() as u64).unwrap_or(NumberType::F32)
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+/// The folder of the model at `path`, which is a folder or a file in one.
+#[must_use]
+pub fn folder(path: &Path) -> &Path {
+    let is_file = path.extension() == Some(OsStr::new("gguf")) && path.is_file();
+    let parent = path.parent().filter(|_| is_file);
+    parent.map_or(path, |parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
+/// The fields of `config.json` as the GGUF file at `path`, or the only one in that folder, has them; `None` where there is
+/// none.
+///
+/// # Errors
+/// [`CheckpointError`].
+pub fn gguf_config(path: &Path) -> Result<Option<Vec<u8>>, CheckpointError> {
+    let Ok(shards) = shards::find(path) else { return Ok(None) };
+    let ([path], FileFormat::Gguf) = (shards.paths.as_slice(), shards.format) else { return Ok(None) };
+    Ok(Some(gguf::read_header(path)?.metadata.config().to_string().into_bytes()))
 }
 
 /// Number of parameters of a model of `config`'s shape, `lm_head` included where it is not the embedding table.
@@ -432,38 +542,18 @@ pub fn random(config: &ModelConfig, seed: u64, number_type: NumberType) -> Arc<d
     Arc::new(made_up::MadeUpTensors::new(config, seed, number_type))
 }
 
-/// Checks that this is a tensor of weights of the given shape, and gives its number type.
-fn check(tensor: &StoredTensor, file: &str, shape: &[usize]) -> Result<NumberType, CheckpointError> {
-    if tensor.shape != shape {
-        return Err(CheckpointError::Shape {
-            file: file.to_owned(),
-            tensor: tensor.name.clone(),
-            found: tensor.shape.clone(),
-            expected: shape.to_vec(),
-        });
-    }
-    match &tensor.dtype {
-        StoredType::F32 => Ok(NumberType::F32),
-        StoredType::F16 => Ok(NumberType::F16),
-        StoredType::BF16 => Ok(NumberType::Bf16),
-        found @ (StoredType::I32 | StoredType::Other(_) | StoredType::Block(_)) => Err(CheckpointError::NumberType {
-            file: file.to_owned(),
-            tensor: tensor.name.clone(),
-            found: found.clone(),
-        }),
-    }
-}
-
 /// What stays known of a file.
 fn into_file(header: Header) -> CheckpointFile {
-    CheckpointFile { name: header.file, n_bytes: header.n_bytes, header_digest: header.digest }
+    let modified = modified(&header.path);
+    CheckpointFile { name: header.file, n_bytes: header.n_bytes, header_digest: header.digest, modified }
 }
 
-/// Where a tensor was found.
-struct Found<'h> {
-    file_idx: usize,
-    header: &'h Header,
-    tensor: &'h StoredTensor,
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+fn first_of(problems: Vec<CheckpointError>) -> CheckpointError {
+    problems.into_iter().next().expect("invariant: a checkpoint is refused for at least one reason")
 }
 
 fn abridged(names: &[String]) -> String {

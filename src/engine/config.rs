@@ -154,9 +154,17 @@ pub enum ConfigError {
         /// The quotient.
         expected: usize,
     },
+    /// A long context without its rotary settings.
+    #[error(
+        "config.json: max_position_embeddings is {found} and there is no rope_theta, expected one with so long a context\nhint: XVERSE-13B-256K was trained with a base of 500000 that its config.json does not state; write \"rope_theta\": 500000 into it, or take the 8K model"
+    )]
+    RopeUnstated {
+        /// Positions.
+        found: usize,
+    },
     /// Positions that are scaled in some way.
     #[error(
-        "config.json: {field} is {found}, expected none\nhint: only models with plain rotary positions are supported, not the 256K ones"
+        "config.json: {field} is {found}, expected none, or a dynamic one\nhint: only models with plain rotary positions are supported"
     )]
     RopeScaling {
         /// `rope_scaling` or `rope_parameters`.
@@ -176,7 +184,7 @@ pub enum ConfigError {
     },
     /// Weights in a quantised format.
     #[error(
-        "config.json: {field} is {found}: quantised weights, expected none\nhint: use the checkpoint in bf16, fp16 or fp32; it is quantised on load"
+        "config.json: {field} is {found}, expected none, or a quant_method of gptq\nhint: use the checkpoint in bf16, fp16 or fp32; it is quantised on load"
     )]
     Quantized {
         /// The field that tells.
@@ -214,6 +222,11 @@ pub enum ConfigError {
     },
 }
 
+/// What a checkpoint may be quantised by: GPTQ, or this program's `convert`.
+pub(super) const QUANT_METHODS: [&str; 2] = ["gptq", "xverse-chat"];
+const MAX_POSITIONS: usize = 1 << 20;
+/// Beyond so many positions a model was trained with other rotary frequencies than the default ones.
+const MOST_WITHOUT_THETA: usize = 32_768;
 /// Larger than any configuration, small enough to be read without a thought.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -287,7 +300,7 @@ impl ModelConfig {
             num_key_value_heads,
             head_dim,
             vocab_size,
-            max_position_embeddings: fields.required("max_position_embeddings", 2, 131_072)?,
+            max_position_embeddings: fields.required("max_position_embeddings", 2, MAX_POSITIONS)?,
             max_tokenizer_truncation: fields.optional("max_tokenizer_truncation", 1, 1_048_576)?,
             rms_norm_eps: fields.real("rms_norm_eps", 1e-12, 0.1)?.unwrap_or(1e-6),
             rope_theta: rope_theta(&fields)?,
@@ -312,9 +325,13 @@ fn refuse_other_models(fields: &Fields) -> Result<(), ConfigError> {
             return Err(ConfigError::MixtureOfExperts { field, found });
         }
     }
-    for field in ["quantization_config", "quantization_bit"] {
-        if let Some(found) = fields.set(field) {
-            return Err(ConfigError::Quantized { field, found });
+    if let Some(found) = fields.set("quantization_bit") {
+        return Err(ConfigError::Quantized { field: "quantization_bit", found });
+    }
+    if let Some(how) = fields.object("quantization_config")? {
+        let method = how.string("quant_method")?;
+        if !method.as_deref().is_some_and(|method| QUANT_METHODS.contains(&method)) {
+            return Err(ConfigError::Quantized { field: "quantization_config", found: how.to_string() });
         }
     }
     let expected = "\"XverseForCausalLM\" or \"LlamaForCausalLM\"";
@@ -349,8 +366,12 @@ fn refuse_other_models(fields: &Fields) -> Result<(), ConfigError> {
 
 /// The base of the rotary frequencies; 10000 where the file, as XVERSE's does, says nothing.
 fn rope_theta(fields: &Fields) -> Result<f64, ConfigError> {
-    if let Some(found) = fields.set("rope_scaling") {
-        return Err(ConfigError::RopeScaling { field: "rope_scaling", found });
+    if let Some(scaling) = fields.object("rope_scaling")? {
+        // A dynamic scaling begins where the context ends, which is where a conversation ends here.
+        let kind = scaling.string("rope_type")?.or(scaling.string("type")?);
+        if !matches!(kind.as_deref(), Some("dynamic" | "default")) {
+            return Err(ConfigError::RopeScaling { field: "rope_scaling", found: scaling.to_string() });
+        }
     }
     // Newer tools write the base into an object of its own.
     let nested = match fields.object("rope_parameters")? {
@@ -364,7 +385,11 @@ fn rope_theta(fields: &Fields) -> Result<f64, ConfigError> {
             parameters.real("rope_theta", 1.0, 1e9)?
         }
     };
-    Ok(fields.real("rope_theta", 1.0, 1e9)?.or(nested).unwrap_or(10_000.0))
+    let stated = fields.real("rope_theta", 1.0, 1e9)?.or(nested);
+    match fields.optional("max_position_embeddings", 2, MAX_POSITIONS)? {
+        Some(found) if found > MOST_WITHOUT_THETA && stated.is_none() => Err(ConfigError::RopeUnstated { found }),
+        _ => Ok(stated.unwrap_or(10_000.0)),
+    }
 }
 
 fn must_divide(

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn file(name: &str, n_bytes: u64, header: &[u8]) -> CheckpointFile {
-        CheckpointFile { name: name.to_owned(), n_bytes, header_digest: Sha256::digest(header).into() }
+        CheckpointFile { name: name.to_owned(), n_bytes, header_digest: Sha256::digest(header).into(), modified: None }
     }
 
     #[test]

@@ -15,9 +15,11 @@ use super::{
         cpu::{CpuBackend, CpuOptions},
         reference::ReferenceBackend,
     },
-    checkpoint::{Checkpoint, CheckpointError},
+    checkpoint::{self, Checkpoint, CheckpointError},
     config::{ConfigError, ModelConfig},
+    copies,
     fingerprint::Fingerprint,
+    format::Format,
     generation_config::{self, GenerationConfigError},
     kv::BLOCK_SIZE,
     kv_type::KvType,
@@ -33,7 +35,7 @@ use crate::chat::info::{ModelInfo, PromptFormat};
 /// What to load and how.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// Folder with `config.json` and weights.
+    /// Folder with `config.json` and weights, or a GGUF file.
     pub model_path: PathBuf,
     /// Folder with `tokenizer.json`.
     pub tokenizer_path: PathBuf,
@@ -49,6 +51,8 @@ pub struct LoadOptions {
     pub kv_type: Option<KvType>,
     /// Room for keys and values.
     pub kv_size: KvSize,
+    /// Folder where quantised weights are kept for the next start; `None` for not at all.
+    pub copies: Option<PathBuf>,
     /// Threads that compute; `None` for one less than there are cores.
     pub threads: Option<usize>,
     /// Whether this is the mini model that ships with the project.
@@ -145,9 +149,9 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// [`LoadError`], with what was found, what was expected and a hint.
 pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let began = Instant::now();
-    let config_json = ModelConfig::read_json(&options.model_path)?;
+    let config_json = config_json(&options.model_path)?;
     let config = ModelConfig::from_json(&config_json)?;
-    let defaults = generation_config::read(&options.model_path, &config)?;
+    let defaults = generation_config::read(checkpoint::folder(&options.model_path), &config)?;
     let tokenizer_json = ChatTokenizer::read_json(&options.tokenizer_path)?;
     let tokenizer = Arc::new(ChatTokenizer::from_json(&tokenizer_json)?);
     check_vocabulary(&tokenizer, &config)?;
@@ -160,14 +164,21 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     if !checkpoint.unused().is_empty() {
         tracing::warn!(tensors = ?checkpoint.unused(), "the checkpoint has tensors that this architecture does not use");
     }
+    if let Some(warning) = not_a_chat_model(&options.model_path) {
+        tracing::warn!("{warning}");
+    }
     let n_parameters = checkpoint.n_parameters();
     let kind = cpu_kind(options.device)?;
     let (precision, kv_type) = kind.formats(options.precision, options.kv_type);
-    let need = Need::of(&config, precision, checkpoint.number_type(), kv_type);
+    let natural = |name: &str| kind.natural(checkpoint.natural(name));
+    let need = Need::of(&config, precision, natural, kv_type);
     let n_blocks = room::n_blocks(&config, options.kv_size, need, memory::available())?;
     let threads = options.threads.unwrap_or_else(default_threads);
     if options.device == DeviceChoice::Auto {
         check_speed(need.weight_bytes, || memory::copy_gb_s(threads, 64))?;
+    }
+    if let (CpuKind::Paged, Some(folder)) = (kind, &options.copies) {
+        checkpoint = copies::open_or_make(folder, checkpoint, &config, (precision, &options.model_path));
     }
     let cpu = CpuOptions { precision, kv_type, n_blocks, threads };
     let backend = cpu_backend(kind, &config, checkpoint.into_weights(), cpu)?;
@@ -196,6 +207,30 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     Ok(Loaded { backend, tokenizer, prompts, info, fingerprint, eos_token_id: config.eos_token_id })
 }
 
+/// The content of `config.json` of the model at `path`, or what a GGUF file says instead.
+///
+/// # Errors
+/// [`LoadError`], with what was found, what was expected and a hint.
+pub fn config_json(path: &Path) -> Result<Vec<u8>, LoadError> {
+    match ModelConfig::read_json(checkpoint::folder(path)) {
+        Err(ConfigError::MissingFile { dir }) => {
+            checkpoint::gguf_config(path)?.ok_or_else(|| ConfigError::MissingFile { dir }.into())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// A warning where the folder's name says that a checkpoint was not trained for conversations; XVERSE's configuration is the
+/// same for both kinds.
+#[must_use]
+pub fn not_a_chat_model(path: &Path) -> Option<String> {
+    let name = folder_name(checkpoint::folder(path));
+    let lower = name.to_lowercase();
+    (lower.contains("xverse-") && !["chat", "mini", "instruct", "sft"].iter().any(|kind| lower.contains(kind))).then(|| {
+        format!("{name} seems to be a base model, which continues texts and was not trained to answer; conversations need one of the Chat models")
+    })
+}
+
 /// The two backends that run on this machine's cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuKind {
@@ -206,6 +241,15 @@ pub enum CpuKind {
 }
 
 impl CpuKind {
+    /// What a tensor is held in where nothing else was asked for.
+    #[must_use]
+    pub fn natural(self, natural: Format) -> Format {
+        match self {
+            Self::Paged => natural,
+            Self::Reference => Format::Dense(NumberType::F32),
+        }
+    }
+
     /// What weights, keys and values are held in where this was asked for.
     #[must_use]
     pub fn formats(self, precision: Precision, kv_type: Option<KvType>) -> (Precision, KvType) {
@@ -275,7 +319,8 @@ fn check_speed(weight_bytes: f64, copy_gb_s: impl FnOnce() -> f64) -> Result<(),
     if seconds > 1.0 { Err(LoadError::Slow { seconds, gib, gb_s }) } else { Ok(()) }
 }
 
-fn folder_name(path: &Path) -> String {
+/// What a model is called after its folder or file.
+pub(super) fn folder_name(path: &Path) -> String {
     let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     absolute.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }
@@ -300,6 +345,7 @@ mod tests {
             precision: Precision::default(),
             kv_type: None,
             kv_size: KvSize::Tokens(64),
+            copies: None,
             threads: Some(1),
             is_mini: true,
         })

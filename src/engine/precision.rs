@@ -2,7 +2,9 @@
 //!
 //! Pure: it looks at shapes and at what was asked for, never at numbers.
 
-use super::{checkpoint, config::ModelConfig, weights::NumberType};
+use std::collections::BTreeMap;
+
+use super::{block_format::BlockFormat, checkpoint, config::ModelConfig, format::Format, weights::NumberType};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,19 +25,6 @@ pub enum Quantize {
     Eight,
     /// `Q4_K`, and `Q6_K` for the head: 256 weights with scales and offsets for each 32, or with scales for each 16.
     Four,
-}
-
-/// How a matrix is held in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Format {
-    /// Each number by itself.
-    Dense(NumberType),
-    /// Blocks of 32 in 34 bytes.
-    Q8_0,
-    /// Blocks of 256 in 144 bytes.
-    Q4K,
-    /// Blocks of 256 in 210 bytes.
-    Q6K,
 }
 
 /// What a matrix is for.
@@ -59,77 +48,53 @@ impl Quantize {
     }
 }
 
-impl Format {
-    /// Numbers that belong together.
-    #[must_use]
-    pub fn block_len(self) -> usize {
-        match self {
-            Self::Dense(_) => 1,
-            Self::Q8_0 => 32,
-            Self::Q4K | Self::Q6K => 256,
-        }
-    }
-
-    /// Bytes of so many numbers in whole blocks.
-    #[must_use]
-    pub fn n_bytes(self, n: u64) -> u64 {
-        n / self.block_len() as u64
-            * match self {
-                Self::Dense(number_type) => number_type.n_bytes() as u64,
-                Self::Q8_0 => 34,
-                Self::Q4K => 144,
-                Self::Q6K => 210,
-            }
-    }
-
-    /// As llama.cpp names it, or as a number type.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dense(number_type) => number_type.name(),
-            Self::Q8_0 => "Q8_0",
-            Self::Q4K => "Q4_K",
-            Self::Q6K => "Q6_K",
-        }
-    }
-}
-
 impl Precision {
-    /// What weights are held in, for people.
+    /// The format of a matrix with rows of `n_columns` numbers that would be held as `natural` unless something else was
+    /// asked for: where the rows are no whole number of blocks, the next format whose blocks divide them, or none. Blocks
+    /// are not made into larger ones, nor into single numbers.
     #[must_use]
-    pub fn name(self, stored: NumberType) -> &'static str {
-        match self.quantize {
-            Quantize::None => self.number_type.unwrap_or(stored).name(),
-            Quantize::Eight => "Q8_0",
-            Quantize::Four => "Q4_K",
-        }
-    }
-
-    /// The format of a matrix with rows of `n_columns` numbers that are stored as `stored`: where the rows are no whole
-    /// number of blocks, the next format whose blocks divide them, or none.
-    #[must_use]
-    pub fn format(self, part: Part, n_columns: usize, stored: NumberType) -> Format {
-        let dense = Format::Dense(self.number_type.unwrap_or(stored));
-        let candidates: &[Format] = match (self.quantize, part) {
-            (Quantize::None, _) => &[],
-            (Quantize::Eight, _) => &[Format::Q8_0],
-            (Quantize::Four, Part::Projection) => &[Format::Q4K, Format::Q8_0],
-            (Quantize::Four, Part::Head) => &[Format::Q6K, Format::Q8_0],
+    pub fn format(self, part: Part, n_columns: usize, natural: Format) -> Format {
+        let otherwise = match natural {
+            Format::Dense(stored) => Format::Dense(self.number_type.unwrap_or(stored)),
+            Format::Blocks(_) => natural,
         };
-        candidates.iter().copied().find(|format| n_columns.is_multiple_of(format.block_len())).unwrap_or(dense)
+        let candidates: &[BlockFormat] = match (self.quantize, part) {
+            (Quantize::None, _) => &[],
+            (Quantize::Eight, _) => &[BlockFormat::Q8_0],
+            (Quantize::Four, Part::Projection) => &[BlockFormat::Q4K, BlockFormat::Q8_0],
+            (Quantize::Four, Part::Head) => &[BlockFormat::Q6K, BlockFormat::Q8_0],
+        };
+        let row_bytes = |format: Format| format.n_bytes(n_columns as u64);
+        let divides = |blocks: &&BlockFormat| n_columns.is_multiple_of(blocks.columns());
+        match candidates.iter().find(divides).map(|blocks| Format::Blocks(*blocks)) {
+            Some(blocks) if row_bytes(blocks) < row_bytes(natural) => blocks,
+            _ => otherwise,
+        }
     }
 
     /// Bytes that a model's weights take in memory, which is also what a decode step reads: all but the embeddings, of
-    /// which rows are fetched as they are needed.
+    /// which rows are fetched as they are needed. `natural` says what a tensor would be held in by itself.
     #[must_use]
-    pub fn weight_bytes(self, config: &ModelConfig, stored: NumberType) -> u64 {
-        checkpoint::matrices(config)
-            .into_iter()
-            .map(|(_, part, n_rows, n_columns)| {
-                self.format(part, n_columns, stored).n_bytes(n_rows as u64 * n_columns as u64)
-            })
-            .sum::<u64>()
+    pub fn weight_bytes(self, config: &ModelConfig, natural: impl Fn(&str) -> Format) -> u64 {
+        self.formats(config, natural).into_values().sum::<u64>()
             + checkpoint::n_norm_parameters(config) * size_of::<f32>() as u64
+    }
+
+    /// The format that most of a model's weights are held in, by their bytes.
+    #[must_use]
+    pub fn main_format(self, config: &ModelConfig, natural: impl Fn(&str) -> Format) -> Format {
+        let formats = self.formats(config, natural);
+        formats.into_iter().max_by_key(|(_, n_bytes)| *n_bytes).map_or(Format::Dense(NumberType::F32), |(most, _)| most)
+    }
+
+    /// Which formats the matrices take, and how many bytes are in each.
+    fn formats(self, config: &ModelConfig, natural: impl Fn(&str) -> Format) -> BTreeMap<Format, u64> {
+        let mut formats = BTreeMap::new();
+        for (name, part, n_rows, n_columns) in checkpoint::matrices(config) {
+            let format = self.format(part, n_columns, natural(&name));
+            *formats.entry(format).or_default() += format.n_bytes(n_rows as u64 * n_columns as u64);
+        }
+        formats
     }
 }
 
@@ -140,7 +105,7 @@ mod tests {
 
     fn gb(shape: Shape, quantize: Quantize) -> f64 {
         let precision = Precision { number_type: None, quantize };
-        precision.weight_bytes(&shape.config(), NumberType::Bf16) as f64 / 1e9
+        precision.weight_bytes(&shape.config(), |_| Format::Dense(NumberType::Bf16)) as f64 / 1e9
     }
 
     #[test]
@@ -157,13 +122,23 @@ mod tests {
 
     #[test]
     fn a_row_that_no_block_divides_takes_the_next_format_or_stays_as_it_is() {
+        let half = Format::Dense(NumberType::F16);
         let four = Precision { number_type: None, quantize: Quantize::Four };
-        let formats =
-            |n_columns| [Part::Projection, Part::Head].map(|part| four.format(part, n_columns, NumberType::F16));
-        assert_eq!(formats(13_824), [Format::Q4K, Format::Q6K]);
-        assert_eq!(formats(13_824 + 128), [Format::Q8_0; 2]);
-        assert_eq!(formats(100), [Format::Dense(NumberType::F16); 2]);
+        let formats = |n_columns| [Part::Projection, Part::Head].map(|part| four.format(part, n_columns, half));
+        assert_eq!(formats(13_824), [BlockFormat::Q4K, BlockFormat::Q6K].map(Format::Blocks));
+        assert_eq!(formats(13_824 + 128), [Format::Blocks(BlockFormat::Q8_0); 2]);
+        assert_eq!(formats(100), [half; 2]);
         let single = Precision { number_type: Some(NumberType::F32), quantize: Quantize::Eight };
-        assert_eq!(single.format(Part::Head, 16, NumberType::F16), Format::Dense(NumberType::F32));
+        assert_eq!(single.format(Part::Head, 16, half), Format::Dense(NumberType::F32));
+    }
+
+    #[test]
+    fn blocks_stay_unless_smaller_ones_are_asked_for() {
+        let [six, eight] = [BlockFormat::Q6K, BlockFormat::Q8_0].map(Format::Blocks);
+        let precision = |quantize| Precision { number_type: Some(NumberType::F32), quantize };
+        assert_eq!(precision(Quantize::None).format(Part::Projection, 512, six), six);
+        assert_eq!(precision(Quantize::Eight).format(Part::Projection, 512, six), six);
+        assert_eq!(precision(Quantize::Four).format(Part::Projection, 512, eight), Format::Blocks(BlockFormat::Q4K));
+        assert_eq!(precision(Quantize::Four).format(Part::Head, 512, six), six);
     }
 }

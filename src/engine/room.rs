@@ -4,8 +4,8 @@
 //! allocated.
 
 use super::{
-    backend::cpu::CpuBackend, config::ModelConfig, kv::BLOCK_SIZE, kv_type::KvType, precision::Precision,
-    weights::NumberType,
+    backend::cpu::CpuBackend, config::ModelConfig, format::Format, kv::BLOCK_SIZE, kv_type::KvType,
+    precision::Precision,
 };
 
 /// How much room keys and values get.
@@ -70,13 +70,13 @@ const HEADROOM: f64 = GIB / 2.0;
 const GIB: f64 = (1u64 << 30) as f64;
 
 impl Need {
-    /// Of a model whose weights are stored as `stored`.
+    /// Of a model of which each tensor would be held as `natural` says unless something else was asked for.
     #[must_use]
-    pub fn of(config: &ModelConfig, precision: Precision, stored: NumberType, kv_type: KvType) -> Self {
+    pub fn of(config: &ModelConfig, precision: Precision, natural: impl Fn(&str) -> Format, kv_type: KvType) -> Self {
         Self {
-            weight_bytes: precision.weight_bytes(config, stored) as f64,
+            weight_bytes: precision.weight_bytes(config, &natural) as f64,
             kv_bytes_per_position: CpuBackend::kv_bytes_per_position(config, kv_type) as f64,
-            weights: precision.name(stored),
+            weights: precision.main_format(config, natural).name(),
         }
     }
 }
@@ -118,11 +118,12 @@ pub fn n_blocks(config: &ModelConfig, size: KvSize, need: Need, available: Optio
 mod tests {
     use super::*;
     use crate::engine::bench::shape::Shape;
+    use crate::engine::{precision::Quantize, weights::NumberType};
 
     fn tokens(shape: Shape, size: KvSize, available_gib: f64) -> Result<usize, RoomError> {
         let config = shape.config();
         let single = Precision { number_type: Some(NumberType::F32), ..Precision::default() };
-        let need = Need::of(&config, single, NumberType::Bf16, KvType::F32);
+        let need = Need::of(&config, single, |_| Format::Dense(NumberType::Bf16), KvType::F32);
         n_blocks(&config, size, need, Some(available_gib * GIB)).map(|blocks| blocks * BLOCK_SIZE)
     }
 
@@ -164,7 +165,33 @@ mod tests {
     #[test]
     fn where_the_memory_is_not_known_a_gib_is_taken() {
         let config = Shape::Mini.config();
-        let need = Need::of(&config, Precision::default(), NumberType::F32, KvType::F32);
+        let need = Need::of(&config, Precision::default(), |_| Format::Dense(NumberType::F32), KvType::F32);
         assert_eq!(n_blocks(&config, KvSize::Auto, need, None).unwrap() * BLOCK_SIZE, 1 << 17);
+    }
+
+    #[test]
+    fn a_model_of_65_billion_is_answered_before_anything_is_read() {
+        let config = ModelConfig {
+            hidden_size: 8192,
+            intermediate_size: 22_016,
+            num_hidden_layers: 80,
+            num_attention_heads: 64,
+            num_key_value_heads: 64,
+            head_dim: 128,
+            vocab_size: 100_534,
+            max_position_embeddings: 16_384,
+            ..Shape::B13.config()
+        };
+        let stored = |_: &str| Format::Dense(NumberType::Bf16);
+        let answer = |quantize| {
+            let precision = Precision { quantize, ..Precision::default() };
+            let need = Need::of(&config, precision, stored, KvType::Bf16);
+            n_blocks(&config, KvSize::Auto, need, Some(64.0 * GIB)).map_err(|error| error.to_string())
+        };
+        // 65,583,628,288 numbers beside the embeddings.
+        let refused = answer(Quantize::None).unwrap_err();
+        assert!(refused.contains("122.2 GiB for weights in bf16") && refused.contains("--quantize 4"), "{refused}");
+        assert!(answer(Quantize::Eight).unwrap_err().contains("in Q8_0"));
+        assert!(answer(Quantize::Four).is_ok());
     }
 }

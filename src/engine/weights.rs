@@ -7,6 +7,8 @@ use std::{fmt, io, ops::Range};
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 
+use super::{backend::cpu::quantized::QuantizedMatrix, format::Format};
+
 /// How a number is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NumberType {
@@ -22,9 +24,9 @@ pub enum NumberType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TensorInfo {
     /// As it is read.
-    pub number_type: NumberType,
-    /// That it is to be held in where no other was asked for.
-    pub natural_type: NumberType,
+    pub format: Format,
+    /// What it is to be held in where nothing else was asked for.
+    pub natural: Format,
     /// For a projection: its outputs.
     pub n_rows: usize,
     /// For a projection: its inputs.
@@ -44,9 +46,9 @@ pub enum WeightsError {
         /// What the system says.
         source: io::Error,
     },
-    /// An adapter's share could not be had.
+    /// What is in the files is not what their headers promised, or an adapter's share could not be had.
     #[error("{0}")]
-    Adapter(String),
+    Content(String),
     /// A tensor is not there, or not of this shape.
     #[error(
         "{name} of shape ({n_rows}, {n_columns}) is not among the weights\nhint: config.json and the weights are not of the same model"
@@ -71,6 +73,15 @@ pub trait Weights: Send + Sync {
     /// # Errors
     /// [`WeightsError`].
     fn read(&self, name: &str, rows: Range<usize>, bytes: &mut [u8]) -> Result<(), WeightsError>;
+
+    /// The tensor as the CPU backend computes with it, where it lies ready.
+    ///
+    /// # Errors
+    /// [`WeightsError`], where it is there but cannot be had.
+    fn packed(&self, name: &str) -> Result<Option<QuantizedMatrix>, WeightsError> {
+        let _ = name;
+        Ok(None)
+    }
 
     /// A name for what the tensor holds: tensors with the same numbers may have the same one.
     fn content(&self, name: &str) -> String {
@@ -148,18 +159,18 @@ impl fmt::Display for NumberType {
 }
 
 impl TensorInfo {
-    /// Of a tensor of this shape.
+    /// Of a tensor of this shape, held as it is read.
     #[must_use]
-    pub fn new(number_type: NumberType, shape: &[usize]) -> Self {
+    pub fn new(format: Format, shape: &[usize]) -> Self {
         let n_columns = shape.last().copied().unwrap_or(1);
         let n_rows = shape.iter().rev().skip(1).product();
-        Self { number_type, natural_type: number_type, n_rows, n_columns }
+        Self { format, natural: format, n_rows, n_columns }
     }
 
     /// Bytes of so many rows.
     #[must_use]
     pub fn row_bytes(&self, n_rows: usize) -> usize {
-        n_rows * self.n_columns * self.number_type.n_bytes()
+        n_rows * self.format.n_bytes(self.n_columns as u64) as usize
     }
 }
 
@@ -187,7 +198,7 @@ pub fn read_f32(
 ) -> Result<(), WeightsError> {
     buffer.resize(info.row_bytes(rows.len()), 0);
     weights.read(name, rows, buffer)?;
-    info.number_type.widen(buffer, numbers);
+    info.format.widen(buffer, numbers);
     Ok(())
 }
 

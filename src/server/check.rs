@@ -11,12 +11,16 @@ use super::{
 use crate::{
     chat::settings::Sampling,
     engine::{
-        checkpoint::{self, Checkpoint},
+        checkpoint::{
+            self, Checkpoint,
+            verify::{self, Verified},
+        },
         config::ModelConfig,
+        format::Format,
         generation_config,
         kv_type::KvType,
-        load::check_vocabulary,
-        precision::{Format, Precision, Quantize},
+        load::{self, check_vocabulary, not_a_chat_model},
+        precision::{Precision, Quantize},
         prompt::PromptBuilder,
         room::Need,
         tokenizer::ChatTokenizer,
@@ -32,7 +36,10 @@ pub fn check(args: &CheckArgs) -> Result<String, Failure> {
     let mut problems = Vec::new();
     let parts = Parts::read(&choice, &mut problems);
     match parts {
-        Some(parts) if problems.is_empty() => Ok(report(&choice, &parts)),
+        Some(parts) if problems.is_empty() => {
+            let verified = if args.verify { verify(&choice, &parts)? } else { Vec::new() };
+            Ok(report(&choice, &parts, &verified))
+        }
         _ => Err(Failure::Refused(problems.join("\n\n"))),
     }
 }
@@ -48,14 +55,16 @@ impl Parts {
     /// Reads what can be read and puts what is wrong with the rest into `problems`.
     fn read(choice: &model::ModelChoice, problems: &mut Vec<String>) -> Option<Self> {
         let mut good = |problem: String| problems.push(problem);
-        let config = ModelConfig::read(&choice.model_path).map_err(|error| good(error.to_string())).ok();
+        let json = load::config_json(&choice.model_path).map_err(|error| good(error.to_string())).ok();
+        let config = json.and_then(|json| ModelConfig::from_json(&json).map_err(|error| good(error.to_string())).ok());
         let tokenizer = ChatTokenizer::open(&choice.tokenizer_path).map_err(|error| good(error.to_string())).ok();
         let config = config?;
         if let Some(Err(error)) = tokenizer.map(|tokenizer| check_vocabulary(&tokenizer, &config)) {
             good(error.to_string());
         }
-        let defaults =
-            generation_config::read(&choice.model_path, &config).map_err(|error| good(error.to_string())).ok();
+        let defaults = generation_config::read(checkpoint::folder(&choice.model_path), &config)
+            .map_err(|error| good(error.to_string()))
+            .ok();
         let checkpoint = Checkpoint::inspect(&choice.model_path, &config)
             .map_err(|errors| errors.iter().for_each(|error| good(error.to_string())))
             .ok();
@@ -69,10 +78,22 @@ impl Parts {
     }
 }
 
-fn report(choice: &model::ModelChoice, parts: &Parts) -> String {
+/// Reads everything.
+fn verify(choice: &model::ModelChoice, parts: &Parts) -> Result<Vec<Verified>, Failure> {
+    let numbers = verify::numbers(parts.checkpoint.weights(), &parts.config).err().unwrap_or_default();
+    let (verified, files) = match verify::files(&choice.model_path) {
+        Ok(verified) => (verified, Vec::new()),
+        Err(problems) => (Vec::new(), problems),
+    };
+    let problems: Vec<String> = files.iter().chain(&numbers).map(ToString::to_string).collect();
+    if problems.is_empty() { Ok(verified) } else { Err(Failure::Refused(problems.join("\n\n"))) }
+}
+
+fn report(choice: &model::ModelChoice, parts: &Parts, verified: &[Verified]) -> String {
     let Parts { config, defaults, checkpoint } = parts;
     let format = choice.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(config));
-    let stored = checkpoint.number_type();
+    let natural = |name: &str| checkpoint.natural(name);
+    let stored = Precision::default().main_format(config, natural).name();
     let n_files = checkpoint.files().len();
     let mut facts = vec![
         ("model", format!("{}, {} parameters", choice.model_path.display(), count(checkpoint.n_parameters()))),
@@ -107,31 +128,40 @@ fn report(choice: &model::ModelChoice, parts: &Parts) -> String {
         let precision = Precision { quantize, ..choice.precision };
         facts.push((if index == 0 { "memory" } else { "" }, memory(parts, precision)));
     }
-    let kv = |kv_type| bytes(Need::of(config, choice.precision, stored, kv_type).kv_bytes_per_position as u64);
+    let kv = |kv_type| bytes(Need::of(config, choice.precision, natural, kv_type).kv_bytes_per_position as u64);
     facts.push(("kv", format!("{} a token in bf16, {} in int8", kv(KvType::Bf16), kv(KvType::Int8))));
     if choice.adapter_path.is_some() {
-        facts.push(("adapter", format!("changes {} matrices", checkpoint.adapted().count())));
+        facts.push(("adapter", format!("changes {} matrices", checkpoint.adapted().len())));
     }
     if !checkpoint.unused().is_empty() {
         facts.push(("unused", checkpoint.unused().join(", ")));
     }
-    facts.push(("checked", "config, generation config, tokenizer, names, shapes and sizes of all tensors".to_owned()));
+    if let Some(warning) = not_a_chat_model(&choice.model_path) {
+        facts.push(("warning", warning));
+    }
+    let numbers = if verified.is_empty() { "" } else { ", all numbers" };
+    let checked = format!("config, generation config, tokenizer, names, shapes and sizes of all tensors{numbers}");
+    facts.push(("checked", checked));
+    for Verified { name, sha256, matches } in verified {
+        let matches = matches.map_or_else(String::new, |matches| format!(", matches {matches}"));
+        facts.push(("sha256", format!("{sha256} {name}{matches}")));
+    }
     lines(&facts)
 }
 
 /// What the weights take in memory on a CPU, and in which formats.
 fn memory(parts: &Parts, precision: Precision) -> String {
     let Parts { config, checkpoint, .. } = parts;
-    let stored = checkpoint.number_type();
+    let natural = |name: &str| checkpoint.natural(name);
     let flag = match precision.quantize {
         Quantize::None => "as it is".to_owned(),
         quantize @ (Quantize::Eight | Quantize::Four) => format!("--quantize {}", quantize.name()),
     };
     let mut formats: BTreeMap<Format, usize> = BTreeMap::new();
-    for (_, part, _, n_in) in checkpoint::matrices(config) {
-        *formats.entry(precision.format(part, n_in, stored)).or_default() += 1;
+    for (name, part, _, n_in) in checkpoint::matrices(config) {
+        *formats.entry(precision.format(part, n_in, natural(&name))).or_default() += 1;
     }
     let formats: Vec<String> = formats.iter().map(|(format, n)| format!("{n} in {}", format.name())).collect();
-    let total = bytes(precision.weight_bytes(config, stored));
+    let total = bytes(precision.weight_bytes(config, natural));
     format!("{flag}: {total} for weights ({} matrices)", formats.join(", "))
 }

@@ -31,6 +31,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Validate a checkpoint and print what it is
     Check(CheckArgs),
+    /// Write a checkpoint anew as safetensors, merged with an adapter or quantised where that is asked for
+    Convert(ConvertArgs),
     /// Measure load time, time to first token and tokens a second
     Bench(BenchArgs),
 }
@@ -78,7 +80,7 @@ pub struct ServeArgs {
 /// Flags that say which model, for every subcommand that takes one.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ModelArgs {
-    /// Folder with config.json and weights [default: ./XVERSE-13B-Chat; where that is absent, the mini model]
+    /// Folder with config.json and weights, or a GGUF file [default: ./XVERSE-13B-Chat; where that is absent, the mini model]
     #[arg(long = "model_path")]
     pub model_path: Option<PathBuf>,
     /// Folder with tokenizer.json [default: the model path]
@@ -110,12 +112,26 @@ pub struct CheckArgs {
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Read all files and numbers too, and compare them with the hashes there are
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// Flags of `convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// The model
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Folder to make and to write to
+    #[arg(long = "output_path")]
+    pub output_path: PathBuf,
 }
 
 /// Flags of `bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Folder with config.json and weights
+    /// Folder with config.json and weights, or a GGUF file
     #[arg(long = "model_path", required_unless_present = "random_weights", conflicts_with = "random_weights")]
     pub model_path: Option<PathBuf>,
     /// Random weights of this shape: 13b, 7b, 1b or mini

@@ -19,7 +19,7 @@ use leptos::config::LeptosOptions;
 
 use self::file::{FileConfig, LimitsSection};
 use super::{access::AccessToken, cli::ServeArgs, failure::Failure, rates::Rate};
-use crate::engine::{load::LoadOptions, room::KvSize, worker::EngineOptions};
+use crate::engine::{copies, load::LoadOptions, room::KvSize, worker::EngineOptions};
 
 /// Most of anything that is counted: beyond it something would overflow or take all memory, and nobody means it.
 const MOST: u64 = 1_000_000;
@@ -170,6 +170,7 @@ impl Config {
         let allowed_hosts = args.allowed_hosts.or(file.server.allowed_hosts).unwrap_or_default();
         let model = model::resolve(&args.model, folder)?;
         let host = address(&host_name)?;
+        let data_dir = data_dir(args.data_dir, file.storage.data_dir, folder)?;
         Ok(Self {
             host,
             access_token: access_token(args.access_token.or(file.server.access_token).as_deref(), host)?,
@@ -197,8 +198,9 @@ impl Config {
                 kv_size: args.kv_memory.map_or(KvSize::Auto, KvSize::Gib),
                 threads: file.engine.threads.map(|threads| at_least_one("threads", Some(threads), 1)).transpose()?,
                 is_mini: model.is_mini,
+                copies: file.storage.quantized_copies.unwrap_or(true).then(|| copies::folder(&data_dir)),
             },
-            data_dir: data_dir(args.data_dir, file.storage.data_dir, folder)?,
+            data_dir,
             is_stand_in: model.is_stand_in,
         })
     }

@@ -21,6 +21,7 @@ use super::{
     cli::{Cli, Command, ServeArgs},
     clock,
     config::{Config, environment},
+    convert::convert,
     failure::Failure,
     listener, log, report,
     router::router,
@@ -58,6 +59,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         None => serve(cli.serve),
         Some(Command::Serve(args)) => serve(*args),
         Some(Command::Check(args)) => check(&args).map(|report| print!("{report}")),
+        Some(Command::Convert(args)) => convert(&args).map(|report| print!("{report}")),
         Some(Command::Bench(args)) => bench(&args).map(|report| print!("{}", report.table())),
     }
 }

@@ -7,11 +7,15 @@ use xverse_chat::engine::{
     backend::{
         Backend, Batch, Row, SequenceId,
         cpu::{CpuBackend, CpuOptions},
+        reference::ReferenceBackend,
     },
+    block_format::BlockFormat,
     checkpoint::{Checkpoint, CheckpointError},
     config::ModelConfig,
+    format::Format,
     kv::BlockId,
     kv_type::KvType,
+    load,
     precision::{Precision, Quantize},
     weights::NumberType,
 };
@@ -55,7 +59,7 @@ fn loaded(name: &str, adapter: Option<&str>) -> CpuBackend {
 }
 
 /// Logits after the last of `ids`.
-fn logits(backend: &mut CpuBackend, ids: &[u32]) -> Vec<f32> {
+fn logits(backend: &mut dyn Backend, ids: &[u32]) -> Vec<f32> {
     let row = Row {
         sequence: SequenceId(0),
         ids: ids.to_vec(),
@@ -71,10 +75,14 @@ fn logits(backend: &mut CpuBackend, ids: &[u32]) -> Vec<f32> {
     all[all.len() / ids.len() * (ids.len() - 1)..].to_vec()
 }
 
-fn agrees(mut backend: CpuBackend, expected: &Expected) {
+fn agrees(mut backend: impl Backend, expected: &Expected) {
     let found = logits(&mut backend, &expected.prompt);
     let apart = found.iter().zip(&expected.logits).fold(0.0, |most: f32, (a, b)| most.max((a - b).abs()));
     assert!(found.len() == expected.logits.len() && apart <= TOLERANCE, "{apart}");
+    same_tokens(backend, expected);
+}
+
+fn same_tokens(mut backend: impl Backend, expected: &Expected) {
     let mut ids = expected.prompt.clone();
     for token in &expected.greedy {
         let logits = logits(&mut backend, &ids);
@@ -87,6 +95,56 @@ fn agrees(mut backend: CpuBackend, expected: &Expected) {
 #[test]
 fn pickled_shards_give_what_transformers_computes() {
     agrees(loaded("bin-sharded", None), &expected("bin-sharded"));
+}
+
+/// The same with every number as a single, whatever it is stored in.
+fn in_singles(config: &ModelConfig, checkpoint: Checkpoint) -> ReferenceBackend {
+    ReferenceBackend::new(config, checkpoint.into_weights(), 8).unwrap()
+}
+
+/// As it is served.
+fn in_own_blocks(config: &ModelConfig, checkpoint: Checkpoint) -> CpuBackend {
+    let options = CpuOptions { precision: Precision::default(), kv_type: KvType::F32, n_blocks: 8, threads: 1 };
+    CpuBackend::new(config, checkpoint.into_weights(), options).unwrap()
+}
+
+#[test]
+fn a_gguf_file_gives_what_its_numbers_give_in_transformers() {
+    let expected = expected("gguf");
+    let (config, checkpoint) = opened("gguf", None).unwrap();
+    agrees(in_singles(&config, checkpoint), &expected);
+    let (config, checkpoint) = opened("gguf", None).unwrap();
+    same_tokens(in_own_blocks(&config, checkpoint), &expected);
+}
+
+#[test]
+fn a_gguf_file_alone_is_a_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("chat.gguf");
+    std::fs::copy(folder("gguf").join("model.gguf"), &path).unwrap();
+    for path in [path.as_path(), dir.path()] {
+        let config = ModelConfig::from_json(&load::config_json(path).unwrap()).unwrap();
+        let checkpoint = Checkpoint::open(path, &config).unwrap();
+        agrees(in_singles(&config, checkpoint), &expected("gguf"));
+    }
+}
+
+#[test]
+fn a_gptq_checkpoint_gives_what_its_numbers_give_in_transformers() {
+    let expected = expected("gptq");
+    let (config, checkpoint) = opened("gptq", None).unwrap();
+    let name = "model.layers.0.mlp.up_proj.weight";
+    assert_eq!(checkpoint.natural(name), Format::Blocks(BlockFormat::Q4_0));
+    agrees(in_singles(&config, checkpoint), &expected);
+    let (config, checkpoint) = opened("gptq", None).unwrap();
+    let mut blocks = in_own_blocks(&config, checkpoint);
+    assert_eq!(blocks.spec().dtype, "Q4_0");
+    // Activations are rounded to eight bits there, which is all that sets the two apart.
+    let found = logits(&mut blocks, &expected.prompt);
+    let squares = |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|number| number * number).sum::<f32>();
+    let apart = squares(&mut found.iter().zip(&expected.logits).map(|(a, b)| a - b));
+    let all = squares(&mut expected.logits.iter().copied());
+    assert!(apart < 1e-3 * all, "{apart} of {all}");
 }
 
 #[test]

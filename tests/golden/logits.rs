@@ -29,6 +29,7 @@ pub fn loaded(model: &GoldenModel, device: DeviceChoice) -> Loaded {
         kv_type: Some(KvType::F32),
         kv_size: KvSize::Auto,
         threads: Some(2),
+        copies: None,
         is_mini: false,
     };
     // Weights outlive their folder: an unlinked file stays until it is closed.

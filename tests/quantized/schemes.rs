@@ -4,13 +4,13 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use xverse_chat::engine::{
     backend::cpu::quantized::{
-        layout::BlockFormat,
         pack::{dequantize, quantize},
         packed_bytes,
     },
     checkpoint,
     config::ModelConfig,
-    precision::{Format, Part, Precision, Quantize},
+    format::Format,
+    precision::{Part, Precision, Quantize},
     weights::{self, NumberType, TensorInfo, Weights, WeightsError},
 };
 
@@ -39,7 +39,7 @@ impl Dequantized {
 
 impl Weights for Dequantized {
     fn info(&self, name: &str) -> Option<TensorInfo> {
-        self.inner.info(name).map(|info| TensorInfo { number_type: NumberType::F32, ..info })
+        self.inner.info(name).map(|info| TensorInfo { format: Format::Dense(NumberType::F32), ..info })
     }
 
     fn read(&self, name: &str, rows: Range<usize>, bytes: &mut [u8]) -> Result<(), WeightsError> {
@@ -60,12 +60,7 @@ impl Weights for Dequantized {
 
 fn through_blocks(bits: Quantize, part: Part, n_columns: usize, rows: &mut [f32]) {
     let precision = Precision { number_type: None, quantize: bits };
-    let format = match precision.format(part, n_columns, NumberType::F32) {
-        Format::Q8_0 => BlockFormat::Q8_0,
-        Format::Q4K => BlockFormat::Q4K,
-        Format::Q6K => BlockFormat::Q6K,
-        Format::Dense(_) => return,
-    };
+    let Format::Blocks(format) = precision.format(part, n_columns, Format::Dense(NumberType::F32)) else { return };
     let mut packed = vec![0; packed_bytes(format, rows.len() / n_columns, n_columns).unwrap()];
     quantize(format, n_columns, rows, &mut packed).unwrap();
     dequantize(format, n_columns, &packed, rows).unwrap();

@@ -17,6 +17,7 @@ use super::{Backend, BackendError, BackendSpec, Batch, Row, RowOutput, SequenceI
 use crate::engine::{
     backend::output::{self, Needed},
     config::ModelConfig,
+    format::Format,
     kv::{BLOCK_SIZE, BlockId},
     kv_type::KvType,
     precision::Precision,
@@ -62,15 +63,15 @@ impl CpuBackend {
             .thread_name(|index| format!("cpu-{index}"))
             .build()
             .map_err(|error| BackendError::Threads(error.to_string()))?;
-        let head = source.info("lm_head.weight").map_or(NumberType::F32, |info| info.natural_type);
+        let natural = |name: &str| source.info(name).map_or(Format::Dense(NumberType::F32), |info| info.natural);
         let spec = BackendSpec {
             name: "cpu",
             device: "cpu".into(),
             vocab_size: config.vocab_size,
             max_positions: config.max_position_embeddings,
             n_blocks,
-            weight_bytes: precision.weight_bytes(config, head),
-            dtype: precision.number_type.unwrap_or(head).name(),
+            weight_bytes: precision.weight_bytes(config, natural),
+            dtype: precision.main_format(config, natural).name(),
         };
         let model = pool.install(|| Model::load(config, source, precision))?;
         Ok(Self { spec, model, cache: Cache::new(config, kv_type, n_blocks), arithmetic: Arithmetic::detect(), pool })

@@ -208,7 +208,7 @@ fn values(dtype: &StoredType, bytes: &[u8]) -> Vec<f32> {
         StoredType::F16 => NumberType::F16,
         StoredType::BF16 => NumberType::Bf16,
         // Refused when the pair was checked.
-        StoredType::I32 | StoredType::Other(_) | StoredType::Block(_) => return Vec::new(),
+        StoredType::I32 | StoredType::U8 | StoredType::Other(_) | StoredType::Block(_) => return Vec::new(),
     };
     let mut values = vec![0.0; bytes.len() / number_type.n_bytes()];
     number_type.widen(bytes, &mut values);

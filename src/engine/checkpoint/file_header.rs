@@ -3,7 +3,7 @@
 //! It does not know a model's names or shapes. **Architecture Invariant:** of a [`Header`] that was read, every tensor lies
 //! inside the file and has as many bytes as its type and shape ask for.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use super::stored_type::StoredType;
 
@@ -18,6 +18,8 @@ pub struct Header {
     pub n_bytes: u64,
     /// SHA-256 of what the file says of its tensors.
     pub digest: [u8; 32],
+    /// What else the file says of itself; where a format has no such place, nothing.
+    pub metadata: BTreeMap<String, String>,
     /// In the order of their bytes.
     pub tensors: Vec<StoredTensor>,
 }

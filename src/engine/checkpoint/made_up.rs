@@ -5,6 +5,7 @@ use std::{collections::HashMap, f32::consts::TAU, ops::Range};
 use super::layout::{self, EMBEDDINGS, LM_HEAD};
 use crate::engine::{
     config::ModelConfig,
+    format::Format,
     sampling::philox::philox,
     weights::{NumberType, TensorInfo, Weights, WeightsError},
 };
@@ -15,15 +16,17 @@ const STANDARD_DEVIATION: f32 = 0.02;
 /// seed, name and n alone, and layers have the same.
 pub(super) struct MadeUpTensors {
     seed: u64,
+    number_type: NumberType,
     shapes: HashMap<String, TensorInfo>,
     is_tied: bool,
 }
 
 impl MadeUpTensors {
     pub(super) fn new(config: &ModelConfig, seed: u64, number_type: NumberType) -> Self {
-        let info = |shape: &[usize]| TensorInfo::new(number_type, shape);
+        let info = |shape: &[usize]| TensorInfo::new(Format::Dense(number_type), shape);
         Self {
             seed,
+            number_type,
             shapes: layout::tensors(config).into_iter().map(|(name, shape)| (name, info(&shape))).collect(),
             is_tied: config.tie_word_embeddings,
         }
@@ -46,7 +49,7 @@ impl Weights for MadeUpTensors {
         if !name.ends_with("norm.weight") {
             fill_normal(&mut numbers, rows.start * info.n_columns, self.seed, stream(&self.content(name)));
         }
-        info.number_type.narrow(&numbers, bytes);
+        self.number_type.narrow(&numbers, bytes);
         Ok(())
     }
 

@@ -5,15 +5,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{
-    adapter::{Adapter, Delta},
-    stored::StoredTensors,
+use super::adapter::{Adapter, Delta};
+use crate::engine::{
+    backend::cpu::quantized::QuantizedMatrix,
+    format::Format,
+    weights::{self, NumberType, TensorInfo, Weights, WeightsError},
 };
-use crate::engine::weights::{self, NumberType, TensorInfo, Weights, WeightsError};
 
 /// Tensors that an adapter changes come as singles; the others as they are stored.
 pub(super) struct Merged {
-    inner: StoredTensors,
+    inner: Arc<dyn Weights>,
     adapter: Adapter,
     changed: Vec<String>,
     /// What is added to the tensor that was read last: tensors are read one after the other, in pieces.
@@ -21,7 +22,7 @@ pub(super) struct Merged {
 }
 
 impl Merged {
-    pub(super) fn new(inner: StoredTensors, adapter: Adapter) -> Self {
+    pub(super) fn new(inner: Arc<dyn Weights>, adapter: Adapter) -> Self {
         let changed = adapter.weights().map(str::to_owned).collect();
         Self { inner, adapter, changed, last: Mutex::new(None) }
     }
@@ -37,7 +38,7 @@ impl Merged {
         {
             return Ok(Some(Arc::clone(delta)));
         }
-        let delta = self.adapter.delta(name).map_err(|error| WeightsError::Adapter(error.to_string()))?.map(Arc::new);
+        let delta = self.adapter.delta(name).map_err(|error| WeightsError::Content(error.to_string()))?.map(Arc::new);
         if let Some(delta) = &delta {
             *last = Some((name.to_owned(), Arc::clone(delta)));
         }
@@ -48,8 +49,8 @@ impl Merged {
 impl Weights for Merged {
     fn info(&self, name: &str) -> Option<TensorInfo> {
         let info = self.inner.info(name)?;
-        let number_type = if self.is_changed(name) { NumberType::F32 } else { info.number_type };
-        Some(TensorInfo { number_type, ..info })
+        let format = if self.is_changed(name) { Format::Dense(NumberType::F32) } else { info.format };
+        Some(TensorInfo { format, ..info })
     }
 
     fn read(&self, name: &str, rows: Range<usize>, bytes: &mut [u8]) -> Result<(), WeightsError> {
@@ -57,10 +58,14 @@ impl Weights for Merged {
             return self.inner.read(name, rows, bytes);
         };
         let mut numbers = vec![0.0; rows.len() * stored.n_columns];
-        weights::read_f32(&self.inner, (name, stored), rows.clone(), &mut Vec::new(), &mut numbers)?;
+        weights::read_f32(self.inner.as_ref(), (name, stored), rows.clone(), &mut Vec::new(), &mut numbers)?;
         delta.add_to_rows(rows, &mut numbers);
         NumberType::F32.narrow(&numbers, bytes);
         Ok(())
+    }
+
+    fn packed(&self, name: &str) -> Result<Option<QuantizedMatrix>, WeightsError> {
+        if self.is_changed(name) { Ok(None) } else { self.inner.packed(name) }
     }
 
     fn content(&self, name: &str) -> String {

@@ -10,7 +10,12 @@ mod global;
 mod machine;
 mod opcode;
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{self, BufReader},
+    path::Path,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -34,7 +39,7 @@ pub fn read_header(path: &Path) -> Result<Header, PickleError> {
         return Err(PickleError::TensorsOverlap { file, first: first.name.clone(), second: second.name.clone() });
     }
     let digest = digest(&pickle, &records);
-    Ok(Header { path: path.to_owned(), file, n_bytes, digest, tensors })
+    Ok(Header { path: path.to_owned(), file, n_bytes, digest, metadata: BTreeMap::new(), tensors })
 }
 
 /// Finds a tensor's bytes in the record of its storage.
@@ -102,6 +107,18 @@ fn digest(pickle: &[u8], records: &HashMap<String, Record>) -> [u8; 32] {
         digest.update((end - begin).to_le_bytes());
     }
     digest.finalize().into()
+}
+
+/// Reads all records to their ends, which compares each with the checksum beside it.
+///
+/// # Errors
+/// What the reader of archives says of the first that is damaged.
+pub fn read_records(path: &Path) -> io::Result<()> {
+    let mut archive = zip::ZipArchive::new(BufReader::with_capacity(1 << 20, File::open(path)?))?;
+    for record_idx in 0..archive.len() {
+        io::copy(&mut archive.by_index(record_idx)?, &mut io::sink())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

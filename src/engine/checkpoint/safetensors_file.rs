@@ -3,10 +3,10 @@
 //! The layout of the format: eight bytes of header length (little endian), the header as JSON, the tensors' bytes without
 //! gaps. Only the header is read here.
 
-use std::{fmt, fs, io::Read, path::Path};
+use std::{collections::BTreeMap, fmt, fs, io::Read, path::Path};
 
 use safetensors::{Dtype, tensor::TensorInfo};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -43,15 +43,15 @@ pub(super) fn read_header(path: &Path) -> Result<Header, CheckpointError> {
     }
     let mut json = vec![0; header_bytes as usize];
     reader.read_exact(&mut json).map_err(unreadable)?;
-    let entries: Entries =
+    let Entries { tensors, metadata } =
         serde_json::from_slice(&json).map_err(|source| CheckpointError::HeaderBroken { file: file.clone(), source })?;
-    let tensors = place(&file, entries.0, data_begin)?;
+    let tensors = place(&file, tensors, data_begin)?;
     let expected = tensors.last().map_or(data_begin, |tensor| tensor.end);
     if file_bytes != expected {
         return Err(CheckpointError::FileSize { file, found: file_bytes, expected });
     }
     let digest = Sha256::digest(&json).into();
-    Ok(Header { path: path.to_owned(), file, n_bytes: file_bytes, digest, tensors })
+    Ok(Header { path: path.to_owned(), file, n_bytes: file_bytes, digest, metadata, tensors })
 }
 
 /// Lays the tensors out one after the other and compares with what the header says.
@@ -89,6 +89,7 @@ fn stored_type(dtype: Dtype) -> StoredType {
         Dtype::F16 => StoredType::F16,
         Dtype::BF16 => StoredType::BF16,
         Dtype::I32 => StoredType::I32,
+        Dtype::U8 => StoredType::U8,
         other => StoredType::Other(other.to_string()),
     }
 }
@@ -99,7 +100,10 @@ fn size(info: &TensorInfo) -> Option<u64> {
 }
 
 /// The header's entries with doublets still in, which a map would swallow.
-struct Entries(Vec<(String, TensorInfo)>);
+struct Entries {
+    tensors: Vec<(String, TensorInfo)>,
+    metadata: BTreeMap<String, String>,
+}
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -113,15 +117,15 @@ impl<'de> Deserialize<'de> for Entries {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
+                let mut entries = Entries { tensors: Vec::new(), metadata: BTreeMap::new() };
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        map.next_value::<IgnoredAny>()?;
+                        entries.metadata = map.next_value()?;
                     } else {
-                        entries.push((name, map.next_value()?));
+                        entries.tensors.push((name, map.next_value()?));
                     }
                 }
-                Ok(Entries(entries))
+                Ok(entries)
             }
         }
 

@@ -11,7 +11,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{CheckpointError, file_header::Header, pickle, safetensors_file};
+use super::{CheckpointError, file_header::Header, gguf, pickle, safetensors_file};
 
 /// How weights are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) enum FileFormat {
     Safetensors,
     /// `PyTorch`'s, as XVERSE publishes its models.
     Pickle,
+    /// llama.cpp's: one file for everything.
+    Gguf,
 }
 
 /// The files with weights.
@@ -27,16 +29,22 @@ pub(super) enum FileFormat {
 pub(super) struct Shards {
     pub(super) format: FileFormat,
     pub(super) paths: Vec<PathBuf>,
+    /// Where there is one.
+    index: &'static str,
     /// Which tensor is in which file, where there is an index.
     claims: BTreeMap<String, String>,
 }
 
 const MAX_INDEX_BYTES: u64 = 16 << 20;
 
-impl FileFormat {
-    /// In the order of preference: what cannot hold a program comes first.
-    const ALL: [Self; 2] = [Self::Safetensors, Self::Pickle];
+/// A format's names for one file and for the index of several; in the order of preference: what cannot hold a program comes
+/// first.
+const NAMED: [(FileFormat, &str, &str); 2] = [
+    (FileFormat::Safetensors, "model.safetensors", "model.safetensors.index.json"),
+    (FileFormat::Pickle, "pytorch_model.bin", "pytorch_model.bin.index.json"),
+];
 
+impl FileFormat {
     /// Reads and checks what is in a file and where.
     ///
     /// # Errors
@@ -45,20 +53,7 @@ impl FileFormat {
         match self {
             Self::Safetensors => safetensors_file::read_header(path),
             Self::Pickle => Ok(pickle::read_header(path)?),
-        }
-    }
-
-    fn single(self) -> &'static str {
-        match self {
-            Self::Safetensors => "model.safetensors",
-            Self::Pickle => "pytorch_model.bin",
-        }
-    }
-
-    fn index(self) -> &'static str {
-        match self {
-            Self::Safetensors => "model.safetensors.index.json",
-            Self::Pickle => "pytorch_model.bin.index.json",
+            Self::Gguf => Ok(gguf::read_header(path)?.header),
         }
     }
 
@@ -66,17 +61,33 @@ impl FileFormat {
         match self {
             Self::Safetensors => "safetensors",
             Self::Pickle => "bin",
+            Self::Gguf => "gguf",
+        }
+    }
+
+    /// Whether a file that is the only one of its kind in a folder holds the weights, whatever it is called.
+    fn may_be_alone(self, name: &str) -> bool {
+        match self {
+            Self::Safetensors => !name.starts_with("adapter_model"),
+            // Trainers leave .bin files of other kinds beside the weights.
+            Self::Pickle => name.starts_with("gptq_model"),
+            Self::Gguf => true,
         }
     }
 }
 
 impl Shards {
+    /// One file.
+    pub(super) fn one(format: FileFormat, path: PathBuf) -> Self {
+        Self { format, paths: vec![path], index: "", claims: BTreeMap::new() }
+    }
+
     /// What the index says that does not hold by `holds(tensor, file)`; of each file one tensor.
     pub(super) fn broken_claims(&self, holds: impl Fn(&str, &str) -> bool) -> Vec<CheckpointError> {
         let broken = self.claims.iter().filter(|(tensor, file)| !holds(tensor, file));
         let by_file: BTreeMap<&String, &String> = broken.map(|(tensor, file)| (file, tensor)).collect();
         let error = |(file, tensor): (&String, &String)| CheckpointError::IndexMismatch {
-            index: self.format.index(),
+            index: self.index,
             tensor: tensor.clone(),
             file: file.clone(),
         };
@@ -89,26 +100,54 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Finds the files of the checkpoint in `dir`.
+/// Finds the files of the checkpoint at `path`: a GGUF file, or a folder.
 ///
 /// # Errors
 /// All that is wrong with them.
-pub(super) fn find(dir: &Path) -> Result<Shards, Vec<CheckpointError>> {
-    for format in FileFormat::ALL {
-        if exists(&dir.join(format.single())) {
-            let path = inside(dir, format.single()).map_err(|error| vec![error])?;
-            return Ok(Shards { format, paths: vec![path], claims: BTreeMap::new() });
+pub(super) fn find(path: &Path) -> Result<Shards, Vec<CheckpointError>> {
+    let one = |error| vec![error];
+    let dir = super::folder(path);
+    if dir != path {
+        return Ok(Shards::one(FileFormat::Gguf, path.to_owned()));
+    }
+    for (format, name, index) in NAMED {
+        if exists(&dir.join(name)) {
+            return Ok(Shards::one(format, inside(dir, name).map_err(one)?));
         }
-        if exists(&dir.join(format.index())) {
-            let claims = read_index(dir, format).map_err(|error| vec![error])?;
-            return named(dir, format, claims);
+        if exists(&dir.join(index)) {
+            let claims = read_index(dir, index).map_err(one)?;
+            return named(dir, format, index, claims);
         }
     }
-    Err(vec![without_weights(dir)])
+    let (format, name) = alone(dir).map_err(one)?;
+    Ok(Shards::one(format, inside(dir, &name).map_err(one)?))
 }
 
-fn read_index(dir: &Path, format: FileFormat) -> Result<BTreeMap<String, String>, CheckpointError> {
-    let index = format.index();
+/// The only file in `dir` that can hold weights.
+fn alone(dir: &Path) -> Result<(FileFormat, String), CheckpointError> {
+    let without = || CheckpointError::NoWeights { dir: dir.to_owned() };
+    let entries = fs::read_dir(dir).map_err(|_| without())?;
+    let mut all: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    all.sort_unstable();
+    let of = |extension: &'static str| {
+        all.iter().filter(move |name| Path::new(name.as_str()).extension() == Some(OsStr::new(extension))).cloned()
+    };
+    for format in [FileFormat::Safetensors, FileFormat::Gguf, FileFormat::Pickle] {
+        let mut names: Vec<String> = of(format.extension()).filter(|name| format.may_be_alone(name)).collect();
+        match (names.pop(), format) {
+            (Some(name), _) if names.is_empty() => return Ok((format, name)),
+            (Some(name), FileFormat::Gguf) => {
+                names.push(name);
+                return Err(CheckpointError::Ambiguous { dir: dir.to_owned(), names });
+            }
+            _ => {}
+        }
+    }
+    let pickled = of("pth").next();
+    Err(pickled.map_or_else(without, |found| CheckpointError::OtherFormat { found, format: "pickled .pth files" }))
+}
+
+fn read_index(dir: &Path, index: &'static str) -> Result<BTreeMap<String, String>, CheckpointError> {
     let path = dir.join(index);
     let unreadable = |source| CheckpointError::Unreadable { path: path.clone(), source };
     let found = fs::metadata(&path).map_err(unreadable)?.len();
@@ -124,22 +163,26 @@ fn read_index(dir: &Path, format: FileFormat) -> Result<BTreeMap<String, String>
     Ok(parsed.weight_map)
 }
 
-fn named(dir: &Path, format: FileFormat, claims: BTreeMap<String, String>) -> Result<Shards, Vec<CheckpointError>> {
+fn named(
+    dir: &Path,
+    format: FileFormat,
+    index: &'static str,
+    claims: BTreeMap<String, String>,
+) -> Result<Shards, Vec<CheckpointError>> {
     let names: BTreeSet<&String> = claims.values().collect();
     let (mut paths, mut problems) = (Vec::new(), Vec::new());
     for name in names {
         let path = if is_plain(name, format.extension()) {
             inside(dir, name)
         } else {
-            let (index, extension) = (format.index(), format.extension());
-            Err(CheckpointError::ShardName { index, extension, name: name.clone() })
+            Err(CheckpointError::ShardName { index, extension: format.extension(), name: name.clone() })
         };
         match path {
             Ok(path) => paths.push(path),
             Err(problem) => problems.push(problem),
         }
     }
-    if problems.is_empty() { Ok(Shards { format, paths, claims }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Shards { format, paths, index, claims }) } else { Err(problems) }
 }
 
 /// Whether something is there, be it a link that leads nowhere.
@@ -174,18 +217,4 @@ fn inside(dir: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
 fn hub_blobs(root: &Path) -> Option<PathBuf> {
     let snapshots = root.parent()?;
     (snapshots.file_name()? == "snapshots").then(|| snapshots.with_file_name("blobs"))
-}
-
-/// The error for a folder without weights that could be read: another format is told by name.
-fn without_weights(dir: &Path) -> CheckpointError {
-    let Ok(entries) = fs::read_dir(dir) else { return CheckpointError::NoWeights { dir: dir.to_owned() } };
-    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort_unstable();
-    for (extension, format) in [("gguf", "GGUF files"), ("pth", "pickled .pth files")] {
-        let is_one = |name: &&String| Path::new(name.as_str()).extension() == Some(OsStr::new(extension));
-        if let Some(found) = names.iter().find(is_one) {
-            return CheckpointError::OtherFormat { found: found.clone(), format };
-        }
-    }
-    CheckpointError::NoWeights { dir: dir.to_owned() }
 }

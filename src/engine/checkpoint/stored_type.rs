@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::engine::block_format::BlockFormat;
+
 /// The type of a stored tensor's numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredType {
@@ -16,36 +18,12 @@ pub enum StoredType {
     BF16,
     /// Signed, 32 bits; GPTQ's packed integers are kept in it.
     I32,
+    /// Bytes.
+    U8,
     /// A type that no weight has, by the name that its format gives it.
     Other(String),
     /// Blocks of quantised numbers.
-    Block(BlockType),
-}
-
-/// ggml's block formats that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(non_camel_case_types, reason = "ggml's own names")]
-pub enum BlockType {
-    /// 4 bits and a scale.
-    Q4_0,
-    /// 4 bits, a scale and a minimum.
-    Q4_1,
-    /// 5 bits and a scale.
-    Q5_0,
-    /// 5 bits, a scale and a minimum.
-    Q5_1,
-    /// 8 bits and a scale.
-    Q8_0,
-    /// 2 bits in a super-block.
-    Q2_K,
-    /// 3 bits in a super-block.
-    Q3_K,
-    /// 4 bits in a super-block.
-    Q4_K,
-    /// 5 bits in a super-block.
-    Q5_K,
-    /// 6 bits in a super-block.
-    Q6_K,
+    Block(BlockFormat),
 }
 
 impl StoredType {
@@ -55,7 +33,8 @@ impl StoredType {
         match self {
             Self::F32 | Self::I32 => Some((1, 4)),
             Self::F16 | Self::BF16 => Some((1, 2)),
-            Self::Block(block) => Some((block.n_values(), block.n_bytes())),
+            Self::U8 => Some((1, 1)),
+            Self::Block(block) => Some((block.columns(), block.block_bytes())),
             Self::Other(_) => None,
         }
     }
@@ -73,34 +52,6 @@ impl StoredType {
     }
 }
 
-impl BlockType {
-    /// Numbers in a block.
-    #[must_use]
-    pub fn n_values(self) -> usize {
-        match self {
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K => 256,
-        }
-    }
-
-    /// Bytes of a block.
-    #[must_use]
-    pub fn n_bytes(self) -> usize {
-        match self {
-            Self::Q4_0 => 18,
-            Self::Q4_1 => 20,
-            Self::Q5_0 => 22,
-            Self::Q5_1 => 24,
-            Self::Q8_0 => 34,
-            Self::Q2_K => 84,
-            Self::Q3_K => 110,
-            Self::Q4_K => 144,
-            Self::Q5_K => 176,
-            Self::Q6_K => 210,
-        }
-    }
-}
-
 impl fmt::Display for StoredType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,8 +59,9 @@ impl fmt::Display for StoredType {
             Self::F16 => f.write_str("F16"),
             Self::BF16 => f.write_str("BF16"),
             Self::I32 => f.write_str("I32"),
+            Self::U8 => f.write_str("U8"),
             Self::Other(name) => f.write_str(name),
-            Self::Block(block) => write!(f, "{block:?}"),
+            Self::Block(block) => f.write_str(block.name()),
         }
     }
 }
@@ -120,7 +72,7 @@ mod tests {
 
     #[test]
     fn blocks_must_fill_rows() {
-        let blocks = StoredType::Block(BlockType::Q4_K);
+        let blocks = StoredType::Block(BlockFormat::Q4K);
         assert_eq!(blocks.tensor_bytes(&[3, 512]), Some(3 * 2 * 144));
         assert_eq!(blocks.tensor_bytes(&[256, 3]), None);
         assert_eq!(StoredType::F16.tensor_bytes(&[]), Some(2));

@@ -89,7 +89,7 @@ fn one_file_is_read_and_converted_when_asked_for() {
     assert_eq!(checkpoint.n_parameters(), 2 * 80 + 8 + 2 * (128 + 64 + 288 + 16));
     assert_eq!(checkpoint.n_bytes(), checkpoint.n_parameters() * 4);
     assert!(checkpoint.unused().is_empty());
-    assert_eq!(checkpoint.number_type(), NumberType::F32);
+    assert_eq!(checkpoint.natural(layout::LM_HEAD), Format::Dense(NumberType::F32));
     let weights = checkpoint.into_weights();
     assert_eq!(values(&weights, "model.norm.weight", (1, 8)), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
     let mut two_rows = [0; 2 * 8 * 4];
@@ -315,10 +315,27 @@ fn weights_in_another_format_are_told_from_none() {
     let dir = tempfile::tempdir().unwrap();
     let error = Checkpoint::open(dir.path(), &config()).unwrap_err();
     assert!(matches!(error, CheckpointError::NoWeights { .. }), "{error}");
-    fs::write(dir.path().join("model-q4.gguf"), "").unwrap();
+    fs::write(dir.path().join("consolidated.00.pth"), "").unwrap();
     let error = Checkpoint::open(dir.path(), &config()).unwrap_err();
-    assert!(matches!(&error, CheckpointError::OtherFormat { found, .. } if found == "model-q4.gguf"));
+    assert!(matches!(&error, CheckpointError::OtherFormat { found, .. } if found == "consolidated.00.pth"));
     assert!(error.to_string().contains("\nhint: "), "{error}");
+}
+
+#[test]
+fn the_only_file_with_weights_may_have_any_name_and_of_several_one_must_be_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("gptq_model-4bit-128g.safetensors"), file(&tensors(&config()))).unwrap();
+    fs::write(dir.path().join("adapter_model.safetensors"), "").unwrap();
+    assert!(Checkpoint::open(dir.path(), &config()).is_ok());
+    fs::remove_file(dir.path().join("gptq_model-4bit-128g.safetensors")).unwrap();
+    for name in ["chat-q4_k_m.gguf", "chat-q8_0.gguf"] {
+        fs::write(dir.path().join(name), "GGML").unwrap();
+    }
+    let error = Checkpoint::open(dir.path(), &config()).unwrap_err();
+    assert!(matches!(&error, CheckpointError::Ambiguous { names, .. } if names.len() == 2), "{error}");
+    assert!(error.to_string().contains("--model_path ") && error.to_string().contains("chat-q4_k_m.gguf"), "{error}");
+    let error = Checkpoint::open(&dir.path().join("chat-q8_0.gguf"), &config()).unwrap_err();
+    assert!(matches!(error, CheckpointError::Gguf(_)), "{error}");
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn a_size_out_of_bounds_is_named_with_value_and_bounds() {
         ("vocab_size", json!(0)),
         ("vocab_size", json!(2_000_001)),
         ("max_position_embeddings", json!(1)),
-        ("max_position_embeddings", json!(262_144)),
+        ("max_position_embeddings", json!(2_000_000)),
         ("max_tokenizer_truncation", json!(0)),
         ("rms_norm_eps", json!(0.0)),
         ("rms_norm_eps", json!(-1e-6)),
@@ -139,7 +139,7 @@ fn heads_must_fit_the_width() {
 #[test]
 fn scaled_positions_are_refused_with_a_hint() {
     for changes in [
-        json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}}),
+        json!({"rope_scaling": {"type": "linear", "factor": 2.0}}),
         json!({"rope_scaling": {"type": "never heard of"}}),
         json!({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10_000.0}}),
         json!({"rope_parameters": {"rope_theta": 10_000.0, "partial_rotary_factor": 0.5}}),
@@ -161,10 +161,24 @@ fn a_mixture_of_experts_is_refused_whatever_its_architecture_says() {
 
 #[test]
 fn quantised_weights_are_refused() {
-    for changes in [json!({"quantization_config": {"bits": 4, "quant_method": "gptq"}}), json!({"quantization_bit": 8})]
-    {
+    for changes in [
+        json!({"quantization_config": {"bits": 4, "quant_method": "awq"}}),
+        json!({"quantization_config": {"bits": 4}}),
+        json!({"quantization_bit": 8}),
+    ] {
         assert!(matches!(with(&changes).unwrap_err(), ConfigError::Quantized { .. }));
     }
+    assert!(with(&json!({"quantization_config": {"bits": 4, "quant_method": "gptq"}})).is_ok());
+}
+
+#[test]
+fn a_long_context_says_how_its_positions_turn_or_is_refused() {
+    let error = with(&json!({"max_position_embeddings": 262_144})).unwrap_err();
+    assert!(matches!(error, ConfigError::RopeUnstated { found: 262_144 }), "{error}");
+    assert!(error.to_string().contains("256K") && error.to_string().contains("\nhint: "), "{error}");
+    let stated = json!({"max_position_embeddings": 262_144, "rope_theta": 500_000, "rope_scaling": {"type": "dynamic", "factor": 2.0}});
+    assert_eq!(with(&stated).unwrap().rope_theta, 500_000.0);
+    assert!(with(&json!({"max_position_embeddings": 16_384})).is_ok());
 }
 
 #[test]

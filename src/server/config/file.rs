@@ -111,6 +111,8 @@ pub struct EngineSection {
 pub struct StorageSection {
     /// The folder, from where this file lies.
     pub data_dir: Option<PathBuf>,
+    /// Whether quantised weights are kept there for the next start.
+    pub quantized_copies: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     chat::info::PromptFormat,
     engine::{
+        checkpoint,
         kv_type::KvType,
         load::DeviceChoice,
         precision::{Precision, Quantize},
@@ -26,7 +27,7 @@ const MINI_MODEL: &str = "models/xverse-mini";
 /// Where the model is and how it is to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelChoice {
-    /// Folder with `config.json` and weights.
+    /// Folder with `config.json` and weights, or a GGUF file.
     pub model_path: PathBuf,
     /// Folder with `tokenizer.json`.
     pub tokenizer_path: PathBuf,
@@ -57,7 +58,7 @@ pub fn resolve(args: &ModelArgs, folder: &Path) -> Result<ModelChoice, Failure> 
         None => (mini_model(folder)?, true),
     };
     Ok(ModelChoice {
-        tokenizer_path: args.tokenizer_path.clone().unwrap_or_else(|| model_path.clone()),
+        tokenizer_path: args.tokenizer_path.clone().unwrap_or_else(|| checkpoint::folder(&model_path).to_owned()),
         adapter_path: args.adapter_path.clone(),
         is_mini: Path::new(MINI_MODEL).file_name() == model_path.file_name(),
         model_path,

@@ -14,16 +14,13 @@ use rayon::{
 use super::{
     kernel::{Kernel, element::Element},
     quantized::{
-        self, PackedBytes, QuantizedMatrix,
-        activations::Activations,
-        instructions::Instructions,
-        layout::{BlockFormat, TILE_ROWS},
-        pack, packed_bytes,
+        self, PackedBytes, QuantizedMatrix, activations::Activations, instructions::Instructions, packing::Packing,
     },
 };
 use crate::engine::{
     backend::BackendError,
-    precision::Format,
+    block_format::BlockFormat,
+    format::Format,
     weights::{self, NumberType, TensorInfo, Weights, WeightsError},
 };
 
@@ -73,17 +70,19 @@ impl Matrix {
         source: &dyn Weights,
         name: &str,
         (n_out, n_in): (usize, usize),
-        format: impl FnOnce(NumberType) -> Format,
+        format: impl FnOnce(Format) -> Format,
     ) -> Result<Self, BackendError> {
         let info = weights::expect(source, name, n_out, n_in)?;
         let tensor = (name, info);
-        match format(info.natural_type) {
+        let format = format(info.natural);
+        if let Some(packed) = source.packed(name)?.filter(|packed| Format::Blocks(packed.format()) == format) {
+            return Ok(Self::Quantized(packed));
+        }
+        match format {
             Format::Dense(NumberType::F32) => Ok(Self::F32(Dense::load(source, tensor, NumberType::F32)?)),
             Format::Dense(NumberType::F16) => Ok(Self::F16(Dense::load(source, tensor, NumberType::F16)?)),
             Format::Dense(NumberType::Bf16) => Ok(Self::Bf16(Dense::load(source, tensor, NumberType::Bf16)?)),
-            Format::Q8_0 => quantize(source, tensor, BlockFormat::Q8_0).map(Self::Quantized),
-            Format::Q4K => quantize(source, tensor, BlockFormat::Q4K).map(Self::Quantized),
-            Format::Q6K => quantize(source, tensor, BlockFormat::Q6K).map(Self::Quantized),
+            Format::Blocks(blocks) => quantize(source, tensor, blocks).map(Self::Quantized),
         }
     }
 
@@ -118,31 +117,23 @@ pub(super) fn multiply_all<const N: usize>(
     }
 }
 
-/// Quantises a tensor while it is read, so that of what is stored only a few rows are ever in memory.
+/// Packs a tensor while it is read, so that of what is stored only a few rows are ever in memory.
 fn quantize(
     source: &dyn Weights,
     (name, info): (&str, TensorInfo),
     format: BlockFormat,
 ) -> Result<QuantizedMatrix, BackendError> {
-    let TensorInfo { n_rows, n_columns, .. } = info;
     let of = |source| BackendError::Quantized { name: name.to_owned(), source };
-    let tiles_at_once = (READ_AT_ONCE / (TILE_ROWS * n_columns)).max(1);
-    let piece = packed_bytes(format, tiles_at_once * TILE_ROWS, n_columns).map_err(of)?;
-    let whole = packed_bytes(format, n_rows, n_columns).map_err(of)?;
+    let packing = Packing::new(source, (name, info), format)?;
     let mut outcome = Ok(());
-    let bytes = PackedBytes::filled(whole, |bytes| {
-        outcome = bytes.par_chunks_mut(piece).enumerate().try_for_each_init(Vec::new, |buffer, (index, packed)| {
-            let first = index * tiles_at_once * TILE_ROWS;
-            let rows = first..(first + tiles_at_once * TILE_ROWS).min(n_rows);
-            let mut numbers = vec![0.0; rows.len() * n_columns];
-            weights::read_f32(source, (name, info), rows, buffer, &mut numbers)?;
-            pack::quantize(format, n_columns, &numbers, packed).map_err(of)
-        });
+    let bytes = PackedBytes::filled(packing.n_bytes(), |bytes| {
+        let pieces = bytes.par_chunks_mut(packing.piece_bytes()).enumerate();
+        outcome = pieces.try_for_each(|(piece, packed)| packing.pack(piece, packed));
         Ok(())
     })
     .map_err(of)?;
     outcome?;
-    QuantizedMatrix::new(format, n_rows, n_columns, bytes).map_err(of)
+    QuantizedMatrix::new(format, info.n_rows, info.n_columns, bytes).map_err(of)
 }
 
 impl<'x> Input<'x> {
@@ -177,7 +168,7 @@ impl<W: Element + Pod> Dense<W> {
             let rows = first..first + weights.len() / n_columns;
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(weights);
             // Numbers lie in memory as they are stored, little endian first.
-            if info.number_type == number_type && cfg!(target_endian = "little") {
+            if info.format == Format::Dense(number_type) && cfg!(target_endian = "little") {
                 return source.read(name, rows, bytes);
             }
             let mut numbers = vec![0.0; rows.len() * n_columns];

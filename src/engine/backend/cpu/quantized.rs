@@ -11,8 +11,11 @@ mod avx2;
 mod avx512;
 pub mod instructions;
 pub mod layout;
+mod numbers;
 pub mod pack;
+pub mod packing;
 mod portable;
+mod unit;
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -21,7 +24,9 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use activations::{Activations, GROUP_ROWS, Group};
 use instructions::Instructions;
-use layout::{BlockFormat, TILE_ROWS};
+use layout::TILE_ROWS;
+
+use crate::engine::block_format::BlockFormat;
 
 /// Products of a tile with a group of rows of x: shape (row of x, row of the tile).
 type Products = [[f32; TILE_ROWS]; GROUP_ROWS];

@@ -124,6 +124,7 @@ impl AdapterConfig {
                 name: FILE.to_owned(),
                 n_bytes: json.len() as u64,
                 header_digest: Sha256::digest(json).into(),
+                modified: None,
             },
         })
     }

@@ -27,7 +27,14 @@ fn safetensors_header(path: &Path) -> Header {
         StoredTensor { name, dtype, shape: info.shape.clone(), begin, end }
     });
     let tensors = tensors.collect();
-    Header { path: path.to_owned(), file: "adapter".to_owned(), n_bytes: bytes.len() as u64, digest: [0; 32], tensors }
+    Header {
+        path: path.to_owned(),
+        file: "adapter".to_owned(),
+        n_bytes: bytes.len() as u64,
+        digest: [0; 32],
+        metadata: BTreeMap::new(),
+        tensors,
+    }
 }
 
 /// Weights of a file by their names.

@@ -34,10 +34,14 @@ pub(super) struct Group {
     pub(super) scales: Vec<f32>,
     /// The sum of a unit's quants times their scale; shape (unit, row).
     pub(super) sums: Vec<f32>,
-    /// -128 times the sum of a unit's quants, which takes the offset of `Q8_0` back; shape (unit, row).
+    /// -128 times the sum of a unit's quants, which takes the offset of `Q8_0` back, and, shifted, those of `Q4_0` and
+    /// `Q5_0`; shape (unit, row).
     pub(super) offsets: Vec<i32>,
-    /// -32 times the sum of half a unit's quants, which takes the offset of `Q6_K` back; shape (unit, row, 2).
+    /// -32 times the sum of half a unit's quants, which takes the offset of `Q6_K` back, and, shifted, that
+    /// of `Q3_K`; shape (unit, row, 2).
     pub(super) half_offsets: Vec<i32>,
+    /// The sums of both halves of a unit's quants; shape (unit, row).
+    pub(super) half_sums: Vec<[i16; 2]>,
 }
 
 impl Activations {
@@ -116,6 +120,7 @@ impl Group {
             sums: vec![0.0; n_units],
             offsets: vec![0; n_units],
             half_offsets: vec![0; 2 * n_units],
+            half_sums: vec![[0; 2]; n_units],
         };
         for (row, values) in rows.chunks_exact(n_in).enumerate() {
             let places = (row..).step_by(n_rows);
@@ -138,6 +143,7 @@ impl Group {
         self.sums[place] = scale * (first + second) as f32;
         self.offsets[place] = -128 * (first + second);
         self.half_offsets[2 * place..2 * place + 2].copy_from_slice(&[-32 * first, -32 * second]);
+        self.half_sums[place] = [first as i16, second as i16];
     }
 }
 

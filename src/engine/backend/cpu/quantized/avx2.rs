@@ -4,12 +4,15 @@
 
 #![expect(unsafe_code, reason = "vector instructions that are there only on some machines")]
 
+mod numbers;
+
 use std::arch::x86_64::{
     __m256, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_and_si256, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps,
-    _mm256_fnmadd_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_or_si256,
-    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
-    _mm256_sign_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_xor_si256,
+    _mm256_and_si256, _mm256_blend_epi16, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
+    _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi16, _mm256_slli_epi32, _mm256_srai_epi32, _mm256_srli_epi16,
+    _mm256_storeu_ps, _mm256_sub_epi16, _mm256_sub_epi32, _mm256_xor_si256,
 };
 
 use super::{
@@ -17,13 +20,13 @@ use super::{
     activations::Group,
     instructions::FoundAvx2,
     layout::{
-        BlockFormat, HALVES, Q4_K_D, Q4_K_HEAD, Q4_K_SUPERBLOCK, Q4_K_UNIT, SUPERBLOCK, UNIT, UNITS, VECTOR,
-        q6_k_places, q8_0_places,
+        HALVES, Q2_K_D, Q2_K_HEAD, Q4_K_D, Q4_K_HEAD, SUPERBLOCK, UNIT, UNITS, VECTOR, q3_k_places, q4_k_superblock,
+        q6_k_places, unit_bytes, unit_places,
     },
 };
+use crate::engine::block_format::BlockFormat;
+use numbers::{load, numbers, unpack_scales};
 
-/// Bytes of a vector, half of one of the layout.
-const HALF: usize = VECTOR / 2;
 /// Lanes of a vector.
 const LANES: usize = 8;
 
@@ -64,8 +67,15 @@ unsafe fn of_rows<const N: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize, out:
     // SAFETY: as the caller's.
     let sums = unsafe {
         match tile.format {
+            BlockFormat::Q4_0 => units::<N, 4>(tile, x, lane),
+            BlockFormat::Q5_0 => units::<N, 5>(tile, x, lane),
             BlockFormat::Q8_0 => q8_0::<N>(tile, x, lane),
-            BlockFormat::Q4K => q4_k::<N>(tile, x, lane),
+            BlockFormat::Q4_1 => units_with_minima::<N, 4>(tile, x, lane),
+            BlockFormat::Q5_1 => units_with_minima::<N, 5>(tile, x, lane),
+            BlockFormat::Q2K => q2_k::<N>(tile, x, lane),
+            BlockFormat::Q3K => q3_k::<N>(tile, x, lane),
+            BlockFormat::Q4K => q4_k::<N, 4>(tile, x, lane),
+            BlockFormat::Q5K => q4_k::<N, 5>(tile, x, lane),
             BlockFormat::Q6K => q6_k::<N>(tile, x, lane),
         }
     };
@@ -83,7 +93,7 @@ unsafe fn q8_0<const N: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m
         // SAFETY: the tile has so many units, and so has each of x's rows.
         unsafe {
             let place = unit * x.group.n_rows + x.first;
-            let places = q8_0_places(unit);
+            let places = unit_places(8, false, unit);
             let vectors = tile.bytes.as_ptr().add(places.vectors + 4 * lane);
             let quants = x.group.quants.as_ptr().add(place * UNIT);
             let mut dots = [_mm256_setzero_si256(); N];
@@ -104,30 +114,71 @@ unsafe fn q8_0<const N: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m
     sums
 }
 
+/// `Q4_0` and `Q5_0`.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn q4_k<const N: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m256; N] {
-    let ones = _mm256_set1_epi16(1);
+unsafe fn units<const N: usize, const BITS: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m256; N] {
+    let mut sums = [_mm256_setzero_ps(); N];
+    for unit in 0..tile.n_in / UNIT {
+        // SAFETY: the tile has so many units, and so has each of x's rows.
+        unsafe {
+            let place = unit * x.group.n_rows + x.first;
+            let places = unit_places(BITS, false, unit);
+            let d = halves(tile.bytes.as_ptr().add(places.d + 2 * lane));
+            let vectors = tile.bytes.as_ptr().add(places.vectors + 4 * lane);
+            let mut dots = unit_dots::<N, BITS>(vectors, x.group.quants.as_ptr().add(place * UNIT));
+            for (row, dots) in dots.iter_mut().enumerate() {
+                // Minus half of what BITS can say: x's are for eight of them.
+                let offset = _mm256_set1_epi32(*x.group.offsets.as_ptr().add(place + row));
+                let offset = if BITS == 4 { _mm256_srai_epi32::<4>(offset) } else { _mm256_srai_epi32::<3>(offset) };
+                *dots = _mm256_add_epi32(*dots, offset);
+            }
+            add(&mut sums, dots, x.group.scales.as_ptr().add(place), d);
+        }
+    }
+    sums
+}
+
+/// `Q4_1` and `Q5_1`.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn units_with_minima<const N: usize, const BITS: usize>(
+    tile: Tile<'_>,
+    x: Rows<'_>,
+    lane: usize,
+) -> [__m256; N] {
+    let mut sums = [_mm256_setzero_ps(); N];
+    for unit in 0..tile.n_in / UNIT {
+        // SAFETY: the tile has so many units, and so has each of x's rows.
+        unsafe {
+            let place = unit * x.group.n_rows + x.first;
+            let places = unit_places(BITS, true, unit);
+            let [d, minimum] = [0, HALVES].map(|at| halves(tile.bytes.as_ptr().add(places.d + at + 2 * lane)));
+            let vectors = tile.bytes.as_ptr().add(places.vectors + 4 * lane);
+            let dots = unit_dots::<N, BITS>(vectors, x.group.quants.as_ptr().add(place * UNIT));
+            add(&mut sums, dots, x.group.scales.as_ptr().add(place), d);
+            for (row, sum) in sums.iter_mut().enumerate() {
+                let x = _mm256_set1_ps(*x.group.sums.as_ptr().add(place + row));
+                *sum = _mm256_fmadd_ps(minimum, x, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// `Q4_K` and `Q5_K`.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn q4_k<const N: usize, const BITS: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m256; N] {
     let mut sums = [_mm256_setzero_ps(); N];
     let mut scales = [0; 4 * VECTOR];
     for superblock in 0..tile.n_in / SUPERBLOCK {
         // SAFETY: the tile has so many superblocks, each of eight units, and so has each of x's rows.
         unsafe {
-            let head = tile.bytes.as_ptr().add(superblock * Q4_K_SUPERBLOCK);
-            let d = halves(head.add(Q4_K_D + 2 * lane));
-            let minimum = halves(head.add(Q4_K_D + HALVES + 2 * lane));
+            let head = tile.bytes.as_ptr().add(superblock * q4_k_superblock(BITS));
+            let [d, minimum] = [Q4_K_D, Q4_K_D + HALVES].map(|at| halves(head.add(at + 2 * lane)));
             unpack_scales(head, &mut scales);
             for unit in 0..UNITS {
-                let vectors = head.add(Q4_K_HEAD + unit * Q4_K_UNIT + 4 * lane);
+                let vectors = head.add(Q4_K_HEAD + unit * unit_bytes(BITS) + 4 * lane);
                 let place = (superblock * UNITS + unit) * x.group.n_rows + x.first;
-                let quants = x.group.quants.as_ptr().add(place * UNIT);
-                // Eight times two products of 15 · 127 at most.
-                let mut pairs = [_mm256_setzero_si256(); N];
-                for group in 0..4 {
-                    let [low, high] = nibbles(load(vectors.add(group * VECTOR)));
-                    add_pairs(&mut pairs, low, quants.add(4 * group));
-                    add_pairs(&mut pairs, high, quants.add(4 * group + 16));
-                }
-                let dots = pairs.map(|pairs| _mm256_madd_epi16(pairs, ones));
+                let dots = unit_dots::<N, BITS>(vectors, x.group.quants.as_ptr().add(place * UNIT));
                 let scale = scales.as_ptr().add(unit * 16 + lane);
                 let [scale, minimum_scale] = [scale, scale.add(2 * VECTOR)]
                     .map(|scale| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(scale.cast()))));
@@ -143,30 +194,6 @@ unsafe fn q4_k<const N: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m
     sums
 }
 
-/// The scales of eight units, sixteen rows each, then the minima.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack_scales(head: *const u8, scales: &mut [u8; 4 * VECTOR]) {
-    let fifth = _mm256_set1_epi8(0x30);
-    // SAFETY: the caller's head has 192 bytes of scales.
-    unsafe {
-        let to = scales.as_mut_ptr();
-        for at in [0, HALF] {
-            let upper = load(head.add(2 * VECTOR + at));
-            let uppers = [
-                [_mm256_slli_epi16::<4>(upper), _mm256_slli_epi16::<2>(upper)],
-                [upper, _mm256_srli_epi16::<2>(upper)],
-            ];
-            for (half, uppers) in uppers.into_iter().enumerate() {
-                let lowers = nibbles(load(head.add(half * VECTOR + at)));
-                for (part, (lower, upper)) in lowers.into_iter().zip(uppers).enumerate() {
-                    let six = _mm256_or_si256(lower, _mm256_and_si256(upper, fifth));
-                    _mm256_storeu_si256(to.add((2 * part + half) * VECTOR + at).cast(), six);
-                }
-            }
-        }
-    }
-}
-
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn q6_k<const N: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m256; N] {
     let ones = _mm256_set1_epi16(1);
@@ -176,7 +203,7 @@ unsafe fn q6_k<const N: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m
         unsafe {
             let places = q6_k_places(unit);
             let d = halves(tile.bytes.as_ptr().add(places.d + 2 * lane));
-            let numbers = sixes(tile.bytes.as_ptr().add(places.vectors + 4 * lane));
+            let numbers = numbers::<6>(tile.bytes.as_ptr().add(places.vectors + 4 * lane));
             let place = unit * x.group.n_rows + x.first;
             for (half, numbers) in numbers.into_iter().enumerate() {
                 let mut dots = [_mm256_setzero_si256(); N];
@@ -202,48 +229,128 @@ unsafe fn q6_k<const N: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m
     sums
 }
 
-/// The eight groups of a `Q6_K` unit.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn sixes(unit: *const u8) -> [[__m256i; 4]; 2] {
-    let mut numbers = [[_mm256_setzero_si256(); 4]; 2];
-    for pair in 0..2 {
-        // SAFETY: a unit has two times three vectors.
-        let [upper, first, second] = unsafe { [0, 1, 2].map(|vector| load(unit.add((3 * pair + vector) * VECTOR))) };
-        let ([first_low, first_high], [second_low, second_high]) = (nibbles(first), nibbles(second));
-        numbers[0][2 * pair] = with_upper(first_low, upper);
-        numbers[1][2 * pair] = with_upper(first_high, _mm256_srli_epi16::<2>(upper));
-        numbers[0][2 * pair + 1] = with_upper(second_low, _mm256_slli_epi16::<4>(upper));
-        numbers[1][2 * pair + 1] = with_upper(second_high, _mm256_slli_epi16::<2>(upper));
+unsafe fn q2_k<const N: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m256; N] {
+    let mut sums = [_mm256_setzero_ps(); N];
+    for superblock in 0..tile.n_in / SUPERBLOCK {
+        // SAFETY: the tile has so many superblocks, each of eight units, and so has each of x's rows.
+        unsafe {
+            let head = tile.bytes.as_ptr().add(superblock * (Q2_K_HEAD + UNITS * unit_bytes(2)));
+            let [d, minimum] = [Q2_K_D, Q2_K_D + HALVES].map(|at| halves(head.add(at + 2 * lane)));
+            for unit in 0..UNITS {
+                let place = (superblock * UNITS + unit) * x.group.n_rows + x.first;
+                let both = _mm256_cvtepu8_epi16(_mm_loadu_si128(head.add(unit * HALVES + 2 * lane).cast()));
+                let scale = _mm256_and_si256(both, _mm256_set1_epi16(0x0f));
+                let minimum_scale = _mm256_srli_epi16::<4>(both);
+                let vectors = head.add(Q2_K_HEAD + unit * unit_bytes(2) + 4 * lane);
+                let dots = half_dots::<N, 2>(vectors, x.group.quants.as_ptr().add(place * UNIT));
+                for (row, (sum, dots)) in sums.iter_mut().zip(dots).enumerate() {
+                    let minima = _mm256_cvtepi32_ps(_mm256_madd_epi16(half_sums(x, place + row), minimum_scale));
+                    let dots = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_madd_epi16(dots, scale)), d);
+                    let x = _mm256_set1_ps(*x.group.scales.as_ptr().add(place + row));
+                    *sum = _mm256_fmadd_ps(_mm256_fnmadd_ps(minima, minimum, dots), x, *sum);
+                }
+            }
+        }
     }
-    numbers
-}
-
-/// Bits 4 and 5 of `upper` above the nibbles.
-#[target_feature(enable = "avx2,fma,f16c")]
-fn with_upper(nibbles: __m256i, upper: __m256i) -> __m256i {
-    _mm256_or_si256(nibbles, _mm256_and_si256(upper, _mm256_set1_epi8(0x30)))
+    sums
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn nibbles(bytes: __m256i) -> [__m256i; 2] {
-    let mask = _mm256_set1_epi8(0x0f);
-    [_mm256_and_si256(bytes, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), mask)]
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn load(vector: *const u8) -> __m256i {
-    // SAFETY: the caller has 32 bytes there.
-    unsafe { _mm256_loadu_si256(vector.cast()) }
+unsafe fn q3_k<const N: usize>(tile: Tile<'_>, x: Rows<'_>, lane: usize) -> [__m256; N] {
+    let mut sums = [_mm256_setzero_ps(); N];
+    let mut scales = [0; 4 * VECTOR];
+    for superblock in 0..tile.n_in / SUPERBLOCK {
+        // SAFETY: the tile has so many superblocks, each of eight units, and so has each of x's rows.
+        unsafe {
+            let places = q3_k_places(superblock * UNITS);
+            let d = halves(tile.bytes.as_ptr().add(places.d + 2 * lane));
+            unpack_scales(tile.bytes.as_ptr().add(places.sixes), &mut scales);
+            for unit in 0..UNITS {
+                let place = (superblock * UNITS + unit) * x.group.n_rows + x.first;
+                let scale = scales.as_ptr().add(unit * HALVES + 2 * lane);
+                let scale = _mm256_cvtepu8_epi16(_mm_loadu_si128(scale.cast()));
+                let scale = _mm256_sub_epi16(scale, _mm256_set1_epi16(32));
+                // Four, which is the numbers' offset, is in these.
+                let offset_scale = _mm256_slli_epi16::<2>(scale);
+                let vectors = tile.bytes.as_ptr().add(places.vectors + unit * unit_bytes(3) + 4 * lane);
+                let mut dots = half_dots::<N, 3>(vectors, x.group.quants.as_ptr().add(place * UNIT));
+                for (row, dots) in dots.iter_mut().enumerate() {
+                    let offset = _mm256_madd_epi16(half_sums(x, place + row), offset_scale);
+                    *dots = _mm256_sub_epi32(_mm256_madd_epi16(*dots, scale), offset);
+                }
+                add(&mut sums, dots, x.group.scales.as_ptr().add(place), d);
+            }
+        }
+    }
+    sums
 }
 
 /// Eight f16.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn halves(bytes: *const u8) -> __m256 {
     // SAFETY: the caller has 16 bytes there.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bytes.cast()) })
 }
 
+/// The sums of both halves of a row's unit, sixteen bits each, in all lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn half_sums(x: Rows<'_>, place: usize) -> __m256i {
+    // SAFETY: the caller's place is one of the group's.
+    _mm256_set1_epi32(unsafe { x.group.half_sums.as_ptr().add(place).cast::<i32>().read_unaligned() })
+}
+
+/// The products with both halves of a unit of two or three bits a number, which fit into sixteen bits each: sixteen times
+/// 7 · 127 at most.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn half_dots<const N: usize, const BITS: usize>(vectors: *const u8, quants: *const i8) -> [__m256i; N] {
+    let ones = _mm256_set1_epi16(1);
+    let mut dots = [[_mm256_setzero_si256(); N]; 2];
+    // SAFETY: the caller has a unit's vectors and x's there.
+    for (half, numbers) in unsafe { numbers::<BITS>(vectors) }.into_iter().enumerate() {
+        for (group, weights) in numbers.into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { add_pairs(&mut dots[half], weights, quants.add(16 * half + 4 * group)) };
+        }
+    }
+    let [mut pairs, second] = dots;
+    for (pairs, second) in pairs.iter_mut().zip(second) {
+        let [first, second] = [_mm256_madd_epi16(*pairs, ones), _mm256_madd_epi16(second, ones)];
+        *pairs = _mm256_blend_epi16::<0xaa>(first, _mm256_slli_epi32::<16>(second));
+    }
+    pairs
+}
+
+/// The products with a unit of four or five bits a number.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn unit_dots<const N: usize, const BITS: usize>(vectors: *const u8, quants: *const i8) -> [__m256i; N] {
+    let ones = _mm256_set1_epi16(1);
+    let mut pairs = [[_mm256_setzero_si256(); N]; 2];
+    // SAFETY: the caller has a unit's vectors and x's there.
+    unsafe {
+        let [first, second] = numbers::<BITS>(vectors);
+        for (group, (first, second)) in first.into_iter().zip(second).enumerate() {
+            // Eight times two products of 15 · 127 at most, or four times two of 31 · 127.
+            add_pairs(&mut pairs[0], first, quants.add(4 * group));
+            add_pairs(&mut pairs[usize::from(BITS == 5)], second, quants.add(4 * group + 16));
+        }
+    }
+    let [mut dots, second] = pairs;
+    for (dots, second) in dots.iter_mut().zip(second) {
+        *dots = _mm256_madd_epi16(*dots, ones);
+        if BITS == 5 {
+            *dots = _mm256_add_epi32(*dots, _mm256_madd_epi16(second, ones));
+        }
+    }
+    dots
+}
+
 /// Four columns of a row of x in all lanes.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn four(x: *const i8) -> __m256i {
     // SAFETY: the caller has four numbers there.
@@ -251,6 +358,7 @@ unsafe fn four(x: *const i8) -> __m256i {
 }
 
 /// Adds the products of four columns in pairs, `x` being those of the first of N rows that lie 32 bytes apart.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn add_pairs<const N: usize>(pairs: &mut [__m256i; N], weights: __m256i, x: *const i8) {
     for (row, pairs) in pairs.iter_mut().enumerate() {
@@ -260,6 +368,7 @@ unsafe fn add_pairs<const N: usize>(pairs: &mut [__m256i; N], weights: __m256i, 
     }
 }
 
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn add<const N: usize>(sums: &mut [__m256; N], dots: [__m256i; N], scales: *const f32, d: __m256) {
     for (row, (sum, dots)) in sums.iter_mut().zip(dots).enumerate() {

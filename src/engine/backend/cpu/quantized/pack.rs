@@ -5,17 +5,20 @@
 
 #![expect(unsafe_code, reason = "candle gives no bytes of its blocks")]
 
-use candle_core::quantized::k_quants::{BlockQ4K, BlockQ6K, BlockQ8_0, GgmlType};
-use half::f16;
+mod superblocks;
+mod units;
+
+use candle_core::quantized::k_quants::{
+    BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, GgmlType,
+};
 
 use super::{
-    QuantizedError,
-    layout::{
-        BlockFormat, HALVES, Q4_K_D, Q4_K_HEAD, Q4_K_SUPERBLOCK, Q4_K_UNIT, Q6_K_UNIT, SUPERBLOCK, TILE_ROWS, UNIT,
-        UNITS, VECTOR, q6_k_places, q8_0_places,
-    },
+    QuantizedError, Tile,
+    layout::{TILE_ROWS, UNIT},
     packed_bytes,
+    unit::{Unit, offset},
 };
+use crate::engine::block_format::BlockFormat;
 
 /// Packs the `blocks` of consecutive rows of `n_in` columns, from the first row of a tile on; all of `packed` is written.
 ///
@@ -35,12 +38,7 @@ pub fn pack(format: BlockFormat, n_in: usize, blocks: &[u8], packed: &mut [u8]) 
     for (tile_idx, (rows, tile)) in blocks.chunks(TILE_ROWS * row_bytes).zip(tiles).enumerate() {
         tile.fill(0);
         for (row, blocks) in rows.chunks_exact(row_bytes).enumerate() {
-            let is_finite = match format {
-                BlockFormat::Q8_0 => pack_q8_0(blocks.as_chunks().0, row, tile),
-                BlockFormat::Q4K => pack_q4_k(blocks.as_chunks().0, row, tile),
-                BlockFormat::Q6K => pack_q6_k(blocks.as_chunks().0, row, tile),
-            };
-            if !is_finite {
+            if !pack_row(format, blocks, row, tile) {
                 return Err(QuantizedError::Scale { row: tile_idx * TILE_ROWS + row });
             }
         }
@@ -57,8 +55,15 @@ pub fn quantize(format: BlockFormat, n_in: usize, rows: &[f32], packed: &mut [u8
         return Err(QuantizedError::Scale { row: at / n_in });
     }
     match format {
+        BlockFormat::Q4_0 => quantize_as::<BlockQ4_0>(format, n_in, rows, packed),
+        BlockFormat::Q4_1 => quantize_as::<BlockQ4_1>(format, n_in, rows, packed),
+        BlockFormat::Q5_0 => quantize_as::<BlockQ5_0>(format, n_in, rows, packed),
+        BlockFormat::Q5_1 => quantize_as::<BlockQ5_1>(format, n_in, rows, packed),
         BlockFormat::Q8_0 => quantize_as::<BlockQ8_0>(format, n_in, rows, packed),
+        BlockFormat::Q2K => quantize_as::<BlockQ2K>(format, n_in, rows, packed),
+        BlockFormat::Q3K => quantize_as::<BlockQ3K>(format, n_in, rows, packed),
         BlockFormat::Q4K => quantize_as::<BlockQ4K>(format, n_in, rows, packed),
+        BlockFormat::Q5K => quantize_as::<BlockQ5K>(format, n_in, rows, packed),
         BlockFormat::Q6K => quantize_as::<BlockQ6K>(format, n_in, rows, packed),
     }
 }
@@ -73,12 +78,12 @@ pub fn dequantize(format: BlockFormat, n_in: usize, packed: &[u8], rows: &mut [f
         return Err(QuantizedError::Length { found: packed.len(), expected });
     }
     let tiles = packed.chunks_exact(format.tile_bytes(n_in));
-    for (tile, rows) in tiles.zip(rows.chunks_mut(TILE_ROWS * n_in)) {
-        for (row, numbers) in rows.chunks_exact_mut(n_in).enumerate() {
-            match format {
-                BlockFormat::Q8_0 => unpack_q8_0(tile, row, numbers),
-                BlockFormat::Q4K => unpack_q4_k(tile, row, numbers),
-                BlockFormat::Q6K => unpack_q6_k(tile, row, numbers),
+    for (bytes, rows) in tiles.zip(rows.chunks_mut(TILE_ROWS * n_in)) {
+        let tile = Tile { format, n_in, bytes };
+        for index in 0..n_in / UNIT {
+            let unit = Unit::read(tile, index);
+            for (row, numbers) in rows.chunks_exact_mut(n_in).enumerate() {
+                unpack(format, &unit, row, &mut numbers[index * UNIT..][..UNIT]);
             }
         }
     }
@@ -100,158 +105,41 @@ fn quantize_as<B: GgmlType>(
     pack(format, n_in, bytes, packed)
 }
 
-fn pack_q8_0(blocks: &[[u8; 34]], row: usize, tile: &mut [u8]) -> bool {
-    let mut is_finite = true;
-    for (unit, block) in blocks.iter().enumerate() {
-        let places = q8_0_places(unit);
-        let (d, quants) = block.split_at(2);
-        is_finite &= is_number(d);
-        put_half(&mut tile[places.d..], row, d);
-        for (four, vector) in words(quants).zip(tile[places.vectors..].chunks_exact_mut(VECTOR)) {
-            put(vector, row, four ^ 0x8080_8080);
+/// Whether all scales are finite.
+fn pack_row(format: BlockFormat, blocks: &[u8], row: usize, tile: &mut [u8]) -> bool {
+    match format {
+        BlockFormat::Q4_0 | BlockFormat::Q4_1 | BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q8_0 => {
+            units::pack(format, blocks, row, tile)
         }
-    }
-    is_finite
-}
-
-fn pack_q4_k(blocks: &[[u8; 144]], row: usize, tile: &mut [u8]) -> bool {
-    let mut is_finite = true;
-    for (block, to) in blocks.iter().zip(tile.chunks_exact_mut(Q4_K_SUPERBLOCK)) {
-        let (halves, rest) = block.split_at(4);
-        let (scales, quants) = rest.split_at(12);
-        let (head, units) = to.split_at_mut(Q4_K_HEAD);
-        for (half, at) in halves.chunks_exact(2).zip([Q4_K_D, Q4_K_D + HALVES]) {
-            is_finite &= is_number(half);
-            put_half(&mut head[at..], row, half);
-        }
-        for unit in 0..UNITS {
-            let (scale, minimum) = scale_and_minimum(scales, unit);
-            head[unit * TILE_ROWS + row] = scale & 0x0f | minimum << 4;
-            let upper = scale >> 4 | minimum >> 4 << 2;
-            head[128 + unit % 4 * TILE_ROWS + row] |= upper << (unit / 4 * 4);
-        }
-        for (unit, to) in units.chunks_exact_mut(Q4_K_UNIT).enumerate() {
-            let quants = &quants[unit / 2 * UNIT..][..UNIT];
-            let shift = unit % 2 * 4;
-            let (low, high) = quants.split_at(UNIT / 2);
-            for ((low, high), vector) in words(low).zip(words(high)).zip(to.chunks_exact_mut(VECTOR)) {
-                put(vector, row, low >> shift & 0x0f0f_0f0f | (high >> shift & 0x0f0f_0f0f) << 4);
-            }
-        }
-    }
-    is_finite
-}
-
-fn pack_q6_k(blocks: &[[u8; 210]], row: usize, tile: &mut [u8]) -> bool {
-    let mut is_finite = true;
-    for (superblock, block) in blocks.iter().enumerate() {
-        let (low, rest) = block.split_at(128);
-        let (upper, rest) = rest.split_at(64);
-        let (scales, d) = rest.split_at(16);
-        is_finite &= is_number(d);
-        for unit in 0..UNITS {
-            let places = q6_k_places(superblock * UNITS + unit);
-            put_half(&mut tile[places.d..], row, d);
-            tile[places.scales + row] = scales[2 * unit];
-            tile[places.scales + TILE_ROWS + row] = scales[2 * unit + 1];
-            let low = &low[unit / 4 * 64 + unit % 2 * UNIT..][..UNIT];
-            let upper = &upper[unit / 4 * UNIT..][..UNIT];
-            let to = &mut tile[places.vectors..][..Q6_K_UNIT];
-            put_q6_k_unit(to, row, [low, upper], [unit % 4 / 2 * 4, unit % 4 * 2]);
-        }
-    }
-    is_finite
-}
-
-/// Low and upper bits of 32 numbers, to be found after a shift.
-fn put_q6_k_unit(to: &mut [u8], row: usize, [low, upper]: [&[u8]; 2], [low_shift, upper_shift]: [usize; 2]) {
-    let mut groups = [(0, 0); 8];
-    for ((group, low), upper) in groups.iter_mut().zip(words(low)).zip(words(upper)) {
-        *group = (low >> low_shift & 0x0f0f_0f0f, upper >> upper_shift & 0x0303_0303);
-    }
-    let [first, second] = [&groups[..4], &groups[4..]];
-    let halves = first.chunks_exact(2).zip(second.chunks_exact(2));
-    for ((first, second), vectors) in halves.zip(to.chunks_exact_mut(3 * VECTOR)) {
-        put(vectors, row, first[0].1 << 4 | second[0].1 << 6 | first[1].1 | second[1].1 << 2);
-        put(&mut vectors[VECTOR..], row, first[0].0 | second[0].0 << 4);
-        put(&mut vectors[2 * VECTOR..], row, first[1].0 | second[1].0 << 4);
+        BlockFormat::Q2K => superblocks::pack_q2_k(blocks.as_chunks().0, row, tile),
+        BlockFormat::Q3K => superblocks::pack_q3_k(blocks.as_chunks().0, row, tile),
+        BlockFormat::Q4K => superblocks::pack_q4_k(blocks.as_chunks().0, row, tile),
+        BlockFormat::Q5K => superblocks::pack_q5_k(blocks.as_chunks().0, row, tile),
+        BlockFormat::Q6K => superblocks::pack_q6_k(blocks.as_chunks().0, row, tile),
     }
 }
 
-fn unpack_q8_0(tile: &[u8], row: usize, numbers: &mut [f32]) {
-    for (unit, numbers) in numbers.chunks_exact_mut(UNIT).enumerate() {
-        let places = q8_0_places(unit);
-        let d = half(&tile[places.d..], row);
-        for (numbers, vector) in numbers.chunks_exact_mut(4).zip(tile[places.vectors..].chunks_exact(VECTOR)) {
-            let quants = &vector[4 * row..4 * row + 4];
-            numbers.iter_mut().zip(quants).for_each(|(number, quant)| *number = d * (f32::from(*quant) - 128.0));
+fn unpack(format: BlockFormat, unit: &Unit, row: usize, numbers: &mut [f32]) {
+    let offset = offset(format) as f32;
+    for (index, (numbers, group)) in numbers.chunks_exact_mut(4).zip(&unit.groups).enumerate() {
+        let part = &unit.parts[index / 4];
+        for (number, said) in numbers.iter_mut().zip(&group[4 * row..]) {
+            *number = part.scales[row] * (f32::from(*said) - offset) - part.minima[row];
         }
     }
 }
 
-fn unpack_q4_k(superblocks: &[u8], row: usize, numbers: &mut [f32]) {
-    for (numbers, superblock) in numbers.chunks_exact_mut(SUPERBLOCK).zip(superblocks.chunks_exact(Q4_K_SUPERBLOCK)) {
-        let (head, units) = superblock.split_at(Q4_K_HEAD);
-        let (d, minimum) = (half(&head[Q4_K_D..], row), half(&head[Q4_K_D + HALVES..], row));
-        for (unit, (numbers, vectors)) in numbers.chunks_exact_mut(UNIT).zip(units.chunks_exact(Q4_K_UNIT)).enumerate()
-        {
-            let lower = head[unit * TILE_ROWS + row];
-            let upper = head[128 + unit % 4 * TILE_ROWS + row] >> (unit / 4 * 4);
-            let d = d * f32::from(lower & 0x0f | (upper & 3) << 4);
-            let minimum = minimum * f32::from(lower >> 4 | (upper >> 2 & 3) << 4);
-            for (index, number) in numbers.iter_mut().enumerate() {
-                let byte = vectors[index % 16 / 4 * VECTOR + 4 * row + index % 4];
-                *number = d * f32::from(byte >> (index / 16 * 4) & 0x0f) - minimum;
-            }
-        }
-    }
+/// The bytes, four to a word.
+#[inline]
+fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
+    let words = bytes[..4 * N].as_chunks().0;
+    std::array::from_fn(|word| u32::from_le_bytes(words[word]))
 }
 
-fn unpack_q6_k(tile: &[u8], row: usize, numbers: &mut [f32]) {
-    for (unit, numbers) in numbers.chunks_exact_mut(UNIT).enumerate() {
-        let places = q6_k_places(unit);
-        let d = half(&tile[places.d..], row);
-        let vectors = &tile[places.vectors..][..Q6_K_UNIT];
-        for (index, number) in numbers.iter_mut().enumerate() {
-            let (is_second, group) = (index / 16, index % 16 / 4);
-            let scale = d * f32::from(tile[places.scales + is_second * TILE_ROWS + row].cast_signed());
-            let place = 4 * row + index % 4;
-            let vectors = &vectors[group / 2 * 3 * VECTOR..];
-            let low = vectors[(1 + group % 2) * VECTOR + place] >> (4 * is_second) & 0x0f;
-            let shift = [[4, 6], [0, 2]][group % 2][is_second];
-            let upper = vectors[place] >> shift & 3;
-            *number = scale * (f32::from(low | upper << 4) - 32.0);
-        }
-    }
-}
-
-/// The six-bit scale and minimum of a unit of ggml's `Q4_K`.
-fn scale_and_minimum(scales: &[u8], unit: usize) -> (u8, u8) {
-    if unit < 4 {
-        (scales[unit] & 63, scales[unit + 4] & 63)
-    } else {
-        let lower = scales[unit + 4];
-        (lower & 0x0f | scales[unit - 4] >> 6 << 4, lower >> 4 | scales[unit] >> 6 << 4)
-    }
-}
-
-fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
-    bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word))
-}
-
-fn put(vector: &mut [u8], row: usize, four: u32) {
-    vector[4 * row..4 * row + 4].copy_from_slice(&four.to_le_bytes());
-}
-
-fn put_half(halves: &mut [u8], row: usize, half: &[u8]) {
+/// Puts `half` among those of sixteen rows; whether it is a number.
+#[inline]
+fn put_half(halves: &mut [u8], row: usize, half: &[u8]) -> bool {
     halves[2 * row..2 * row + 2].copy_from_slice(half);
-}
-
-pub(super) fn half(halves: &[u8], index: usize) -> f32 {
-    f16::from_le_bytes([halves[2 * index], halves[2 * index + 1]]).to_f32()
-}
-
-fn is_number(half: &[u8]) -> bool {
     // The exponent of what is not finite has all bits set.
     half.get(1).is_some_and(|upper| upper & 0x7c != 0x7c)
 }

@@ -1,7 +1,9 @@
 //! Products of every instruction set against plain sums, and packing against ggml's own meaning of its blocks.
 
+use std::borrow::Cow;
+
 use candle_core::{
-    Device, Tensor,
+    CpuStorage, Device, Tensor,
     quantized::{GgmlDType, QTensor},
 };
 
@@ -9,8 +11,6 @@ use super::{
     pack::{dequantize, pack, quantize},
     *,
 };
-
-const FORMATS: [BlockFormat; 3] = [BlockFormat::Q8_0, BlockFormat::Q4K, BlockFormat::Q6K];
 
 /// Numbers in about the shape of a bell around zero.
 fn numbers(n: usize, seed: u64) -> Vec<f32> {
@@ -39,36 +39,87 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|number| number.to_bits()).collect()
 }
 
-/// The blocks of ggml for `rows`, as candle makes them, and what they mean.
-fn blocks(format: BlockFormat, rows: &[f32]) -> (Vec<u8>, Vec<f32>) {
-    let dtype = match format {
+fn ggml_type(format: BlockFormat) -> GgmlDType {
+    match format {
+        BlockFormat::Q4_0 => GgmlDType::Q4_0,
+        BlockFormat::Q4_1 => GgmlDType::Q4_1,
+        BlockFormat::Q5_0 => GgmlDType::Q5_0,
+        BlockFormat::Q5_1 => GgmlDType::Q5_1,
         BlockFormat::Q8_0 => GgmlDType::Q8_0,
+        BlockFormat::Q2K => GgmlDType::Q2K,
+        BlockFormat::Q3K => GgmlDType::Q3K,
         BlockFormat::Q4K => GgmlDType::Q4K,
+        BlockFormat::Q5K => GgmlDType::Q5K,
         BlockFormat::Q6K => GgmlDType::Q6K,
-    };
+    }
+}
+
+/// Where in a block the f16 are.
+fn half_places(format: BlockFormat) -> &'static [usize] {
+    match format {
+        BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 => &[0],
+        BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4K | BlockFormat::Q5K => &[0, 2],
+        BlockFormat::Q2K => &[80, 82],
+        BlockFormat::Q3K => &[108],
+        BlockFormat::Q6K => &[208],
+    }
+}
+
+/// The blocks of ggml for `rows`, as candle makes them.
+fn quantized_blocks(format: BlockFormat, rows: &[f32]) -> Vec<u8> {
     let tensor = Tensor::from_slice(rows, rows.len(), &Device::Cpu).unwrap();
-    let quantized = QTensor::quantize(&tensor, dtype).unwrap();
-    let meant = quantized.dequantize(&Device::Cpu).unwrap().to_vec1().unwrap();
-    (quantized.data().unwrap().into_owned(), meant)
+    QTensor::quantize(&tensor, ggml_type(format)).unwrap().data().unwrap().into_owned()
+}
+
+/// Blocks of any bits, with any finite scales.
+fn random_blocks(format: BlockFormat, n_numbers: usize, seed: u64) -> Vec<u8> {
+    let n_bytes = n_numbers / format.columns() * format.block_bytes();
+    // The bits between the first eight and the last ones have no pattern.
+    let mut blocks: Vec<u8> = numbers(n_bytes, seed).iter().map(|number| (number.to_bits() >> 7) as u8).collect();
+    for block in blocks.chunks_exact_mut(format.block_bytes()) {
+        for place in half_places(format) {
+            // Of any sign, and below two.
+            block[place + 1] &= 0xbb;
+        }
+    }
+    blocks
+}
+
+/// What candle takes the blocks for.
+fn meant(format: BlockFormat, blocks: &[u8]) -> Vec<f32> {
+    let n_numbers = blocks.len() / format.block_bytes() * format.columns();
+    match ggml_type(format).from_data(Cow::Borrowed(blocks)).dequantize(n_numbers).unwrap() {
+        CpuStorage::F32(numbers) => numbers,
+        _ => unreachable!("dequantised numbers are singles"),
+    }
+}
+
+fn packed(format: BlockFormat, n_in: usize, blocks: &[u8]) -> QuantizedMatrix {
+    let n_out = blocks.len() / (n_in / format.columns() * format.block_bytes());
+    let n_bytes = packed_bytes(format, n_out, n_in).unwrap();
+    let bytes = PackedBytes::filled(n_bytes, |bytes| pack(format, n_in, blocks, bytes)).unwrap();
+    QuantizedMatrix::new(format, n_out, n_in, bytes).unwrap()
 }
 
 #[test]
 fn packed_tiles_mean_what_the_blocks_meant() {
-    for format in FORMATS {
+    for format in BlockFormat::ALL {
         for (n_rows, n_in) in [(1, 256), (16, 512), (37, 768), (33, 13_824)] {
-            let (blocks, meant) = blocks(format, &numbers(n_rows * n_in, 3));
-            let mut packed = vec![0xff; packed_bytes(format, n_rows, n_in).unwrap()];
-            pack(format, n_in, &blocks, &mut packed).unwrap();
-            let mut unpacked = vec![f32::NAN; n_rows * n_in];
-            dequantize(format, n_in, &packed, &mut unpacked).unwrap();
-            assert_eq!(bits(&unpacked), bits(&meant), "{format:?} {n_rows} {n_in}");
+            let made = quantized_blocks(format, &numbers(n_rows * n_in, 3));
+            for blocks in [made, random_blocks(format, n_rows * n_in, 3)] {
+                let mut packed = vec![0xff; packed_bytes(format, n_rows, n_in).unwrap()];
+                pack(format, n_in, &blocks, &mut packed).unwrap();
+                let mut unpacked = vec![f32::NAN; n_rows * n_in];
+                dequantize(format, n_in, &packed, &mut unpacked).unwrap();
+                assert!(bits(&unpacked) == bits(&meant(format, &blocks)), "{format:?} {n_rows} {n_in}");
+            }
         }
     }
 }
 
 #[test]
 fn tiles_packed_one_by_one_are_those_packed_together() {
-    for format in FORMATS {
+    for format in BlockFormat::ALL {
         let (n_rows, n_in) = (53, 512);
         let rows = numbers(n_rows * n_in, 4);
         let mut together = vec![0; packed_bytes(format, n_rows, n_in).unwrap()];
@@ -84,7 +135,7 @@ fn tiles_packed_one_by_one_are_those_packed_together() {
 
 #[test]
 fn packed_matrices_are_hardly_larger_than_their_blocks() {
-    for format in FORMATS {
+    for format in BlockFormat::ALL {
         let (n_out, n_in) = (13_824, 5120);
         let blocks = n_out * n_in / format.columns() * format.block_bytes();
         assert_eq!(packed_bytes(format, n_out, n_in).unwrap(), blocks, "{format:?}");
@@ -94,16 +145,17 @@ fn packed_matrices_are_hardly_larger_than_their_blocks() {
 #[test]
 fn products_are_those_of_plain_sums() {
     let shapes = [(1, 256), (40, 512), (23, 5120), (17, 5632), (16, 13_824)];
-    for format in FORMATS {
+    for format in BlockFormat::ALL {
         for (n_out, n_in) in shapes {
-            let matrix = matrix(format, n_out, n_in);
-            let mut weights = vec![0.0; n_out * n_in];
-            dequantize(format, n_in, matrix.bytes(), &mut weights).unwrap();
-            for n_rows in [1, 2, 3, 4, 5, 8, 33] {
-                let x = Activations::new(&numbers(n_rows * n_in, 9), n_in);
-                for instructions in Instructions::all() {
-                    let out = multiplied(instructions, &matrix, &x);
-                    check(&out, &x.rounded(), &weights, n_in, &format!("{} {format:?}", instructions.name()));
+            let made = quantized_blocks(format, &numbers(n_out * n_in, 7));
+            for blocks in [made, random_blocks(format, n_out * n_in, 7)] {
+                let (matrix, weights) = (packed(format, n_in, &blocks), meant(format, &blocks));
+                for n_rows in [1, 2, 3, 4, 5, 6, 7, 8, 33] {
+                    let x = Activations::new(&numbers(n_rows * n_in, 9), n_in);
+                    for instructions in Instructions::all() {
+                        let out = multiplied(instructions, &matrix, &x);
+                        check(&out, &x.rounded(), &weights, n_in, &format!("{} {format:?}", instructions.name()));
+                    }
                 }
             }
         }
@@ -129,44 +181,58 @@ fn check(out: &[f32], x: &[f32], weights: &[f32], n_in: usize, what: &str) {
 #[test]
 fn the_largest_numbers_overflow_nothing() {
     let n_in = 512;
-    for format in FORMATS {
+    for format in BlockFormat::ALL {
         // Blocks of all quants, scales and minima at their extremes, beside rows of x at theirs.
         for fill in [0x00, 0x7f, 0x80, 0xff] {
             let mut blocks = vec![fill; 16 * n_in / format.columns() * format.block_bytes()];
             for block in blocks.chunks_exact_mut(format.block_bytes()) {
-                let d = half::f16::from_f32(0.01).to_le_bytes();
-                match format {
-                    BlockFormat::Q8_0 => block[..2].copy_from_slice(&d),
-                    BlockFormat::Q4K => block[..4].copy_from_slice(&[d, d].concat()),
-                    BlockFormat::Q6K => block[208..].copy_from_slice(&d),
+                for place in half_places(format) {
+                    block[*place..place + 2].copy_from_slice(&half::f16::from_f32(0.01).to_le_bytes());
                 }
             }
-            let mut packed = vec![0; packed_bytes(format, 16, n_in).unwrap()];
-            pack(format, n_in, &blocks, &mut packed).unwrap();
-            let mut weights = vec![0.0; 16 * n_in];
-            dequantize(format, n_in, &packed, &mut weights).unwrap();
-            let bytes = PackedBytes::shared(Arc::new(packed.clone()), 0..packed.len()).unwrap();
-            let matrix = QuantizedMatrix::new(format, 16, n_in, bytes).unwrap();
-            for number in [1.0, -1.0] {
-                let x = Activations::new(&vec![number; 5 * n_in], n_in);
-                for instructions in Instructions::all() {
-                    let out = multiplied(instructions, &matrix, &x);
-                    check(&out, &x.rounded(), &weights, n_in, &format!("{} {format:?} {fill}", instructions.name()));
-                }
+            for signs in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]] {
+                check_extremes(format, n_in, &blocks, signs);
             }
         }
     }
 }
 
 #[test]
-fn q8_0_takes_columns_in_multiples_of_32() {
-    for n_in in [32, 96, 160] {
-        let matrix = matrix(BlockFormat::Q8_0, 19, n_in);
-        let mut weights = vec![0.0; 19 * n_in];
-        dequantize(BlockFormat::Q8_0, n_in, matrix.bytes(), &mut weights).unwrap();
-        let x = Activations::new(&numbers(3 * n_in, 9), n_in);
-        for instructions in Instructions::all() {
-            check(&multiplied(instructions, &matrix, &x), &x.rounded(), &weights, n_in, instructions.name());
+fn quants_of_minus_128_and_127_beside_each_other_overflow_nothing() {
+    let n_in = 512;
+    let pairs = [[0x80, 0x80], [0x7f, 0x7f], [0x80, 0x7f], [0x7f, 0x80]];
+    for signs in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]] {
+        let mut blocks = Vec::new();
+        // One pair a row, as what two of them lose could cancel.
+        for row in 0..16 {
+            let block = [&half::f16::from_f32(0.01).to_le_bytes()[..], &pairs[row % 4].repeat(16)].concat();
+            blocks.extend(block.repeat(n_in / 32));
+        }
+        check_extremes(BlockFormat::Q8_0, n_in, &blocks, signs);
+    }
+}
+
+/// Whole sums, where nothing but the floats' own rounding may be lost: x is 127 in steps, of both signs in turn.
+fn check_extremes(format: BlockFormat, n_in: usize, blocks: &[u8], signs: [f32; 2]) {
+    let (matrix, weights) = (packed(format, n_in, blocks), meant(format, blocks));
+    let x = Activations::new(&signs.repeat(5 * n_in / 2), n_in);
+    for instructions in Instructions::all() {
+        let out = multiplied(instructions, &matrix, &x);
+        check(&out, &x.rounded(), &weights, n_in, &format!("{} {format:?} {signs:?}", instructions.name()));
+    }
+}
+
+#[test]
+fn blocks_of_32_take_columns_in_multiples_of_32() {
+    for format in BlockFormat::ALL.into_iter().filter(|format| format.columns() == 32) {
+        for n_in in [32, 96, 160] {
+            let blocks = random_blocks(format, 19 * n_in, 7);
+            let x = Activations::new(&numbers(3 * n_in, 9), n_in);
+            for instructions in Instructions::all() {
+                let out = multiplied(instructions, &packed(format, n_in, &blocks), &x);
+                let what = format!("{} {format:?}", instructions.name());
+                check(&out, &x.rounded(), &meant(format, &blocks), n_in, &what);
+            }
         }
     }
 }
@@ -176,7 +242,7 @@ fn a_rows_bits_depend_on_no_other_row_range_or_thread() {
     let (n_out, n_in, n_rows) = (16 * 24 + 5, 1024, 21);
     let x = numbers(n_rows * n_in, 1);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-    for format in FORMATS {
+    for format in BlockFormat::ALL {
         let matrix = matrix(format, n_out, n_in);
         for instructions in Instructions::all() {
             let together = pool.install(|| multiplied(instructions, &matrix, &Activations::new(&x, n_in)));
@@ -195,8 +261,8 @@ fn a_rows_bits_depend_on_no_other_row_range_or_thread() {
 #[test]
 fn several_matrices_at_once_give_the_products_of_each() {
     let x = Activations::new(&numbers(5 * 512, 2), 512);
-    let matrices = [(BlockFormat::Q8_0, 300), (BlockFormat::Q4K, 1), (BlockFormat::Q6K, 777)]
-        .map(|(format, n_out)| matrix(format, n_out, 512));
+    let n_outs = [300, 1, 777, 16, 17, 20, 33, 100, 15, 48];
+    let matrices: [_; 10] = std::array::from_fn(|index| matrix(BlockFormat::ALL[index], n_outs[index], 512));
     let alone = matrices.each_ref().map(|matrix| multiplied(Instructions::detect(), matrix, &x));
     let mut together = alone.each_ref().map(|out| vec![f32::NAN; out.len()]);
     let mut targets: Vec<_> = matrices.iter().zip(&mut together).map(|(matrix, out)| (matrix, &mut out[..])).collect();
@@ -222,7 +288,7 @@ fn a_number_that_is_not_finite_shows_in_all_products_of_its_row_alone() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut x = numbers(3 * 256, 6);
         x[256 + 40] = bad;
-        for format in FORMATS {
+        for format in BlockFormat::ALL {
             let matrix = matrix(format, 20, 256);
             for instructions in Instructions::all() {
                 let out = multiplied(instructions, &matrix, &Activations::new(&x, 256));
@@ -236,7 +302,7 @@ fn a_number_that_is_not_finite_shows_in_all_products_of_its_row_alone() {
 
 #[test]
 fn rows_of_zeros_and_of_next_to_nothing_give_zeros() {
-    for format in FORMATS {
+    for format in BlockFormat::ALL {
         let matrix = matrix(format, 20, 256);
         for number in [0.0, -0.0, 1e-38, -1e-44] {
             let x = Activations::new(&vec![number; 2 * 256], 256);
@@ -270,15 +336,16 @@ fn bytes_of_another_length_are_refused() {
 
 #[test]
 fn scales_that_are_no_numbers_are_refused_with_their_row() {
-    for (format, places) in [(BlockFormat::Q8_0, &[1][..]), (BlockFormat::Q4K, &[1, 3]), (BlockFormat::Q6K, &[209])] {
-        for place in places {
+    for format in BlockFormat::ALL {
+        for place in half_places(format) {
             for bad in [0x7c, 0x7e, 0xfc, 0xff] {
                 let row_bytes = 256 / format.columns() * format.block_bytes();
                 let mut blocks = vec![0; 20 * row_bytes];
-                blocks[18 * row_bytes + place] = bad;
+                // In the last block of the row.
+                blocks[19 * row_bytes - format.block_bytes() + place + 1] = bad;
                 let mut packed = vec![0; packed_bytes(format, 20, 256).unwrap()];
                 let error = pack(format, 256, &blocks, &mut packed).unwrap_err();
-                assert_eq!(error, QuantizedError::Scale { row: 18 });
+                assert_eq!(error, QuantizedError::Scale { row: 18 }, "{format:?} {place}");
             }
         }
     }

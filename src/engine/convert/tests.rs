@@ -1,0 +1,86 @@
+//! What is converted can be loaded, says what it is, and is there whole or not at all.
+
+use super::*;
+use crate::engine::{
+    checkpoint::verify,
+    precision::Quantize,
+    weights::{self, NumberType},
+};
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/xverse-mini")
+}
+
+fn options(output_path: PathBuf, number_type: Option<NumberType>, quantize: Quantize) -> ConvertOptions {
+    ConvertOptions {
+        model_path: shipped(),
+        tokenizer_path: shipped(),
+        adapter_path: None,
+        precision: Precision { number_type, quantize },
+        output_path,
+    }
+}
+
+fn opened(path: &Path) -> (ModelConfig, Checkpoint) {
+    let config = ModelConfig::read(path).unwrap();
+    let checkpoint = Checkpoint::open(path, &config).unwrap();
+    (config, checkpoint)
+}
+
+#[test]
+fn weights_in_another_number_type_are_the_same_numbers_rounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("half");
+    let converted = convert(&options(path.clone(), Some(NumberType::F16), Quantize::None)).unwrap();
+    assert_eq!(converted.format, Format::Dense(NumberType::F16));
+    let (config, half) = opened(&path);
+    let (_, whole) = opened(&shipped());
+    let name = "model.layers.1.mlp.down_proj.weight";
+    let numbers = |from: &Checkpoint| {
+        weights::tensor_f32(from.weights(), name, config.hidden_size, config.intermediate_size).unwrap()
+    };
+    let rounded: Vec<f32> = numbers(&whole).iter().map(|number| half::f16::from_f32(*number).to_f32()).collect();
+    assert!(numbers(&half) == rounded);
+    let fields: Value = serde_json::from_slice(&fs::read(path.join("config.json")).unwrap()).unwrap();
+    assert_eq!(fields["torch_dtype"], "float16");
+    assert!(path.join("tokenizer.json").is_file() && path.join("generation_config.json").is_file());
+}
+
+#[test]
+fn a_quantised_folder_says_so_and_is_verified_by_its_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("four");
+    convert(&options(path.clone(), None, Quantize::Four)).unwrap();
+    let fields: Value = serde_json::from_slice(&fs::read(path.join("config.json")).unwrap()).unwrap();
+    assert_eq!(fields["quantization_config"]["quant_method"], "xverse-chat");
+    let (config, checkpoint) = opened(&path);
+    assert!(checkpoint.is_packed());
+    verify::numbers(checkpoint.weights(), &config).unwrap();
+    let [verified] = verify::files(&path).unwrap().try_into().unwrap();
+    assert_eq!(verified.matches, Some("the hash it was written with"));
+
+    let weights = path.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    let [damaged] = verify::files(&path).unwrap_err().try_into().unwrap();
+    assert!(damaged.to_string().contains("model.safetensors: the SHA-256 of its tensors is "), "{damaged}");
+}
+
+#[test]
+fn a_folder_that_is_there_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = convert(&options(dir.path().to_owned(), None, Quantize::None)).unwrap_err();
+    assert!(matches!(error, ConvertError::Occupied { .. }), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_is_left_where_nothing_can_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let error = convert(&options(dir.path().join("file/four"), None, Quantize::Four)).unwrap_err();
+    assert!(matches!(error, ConvertError::Unwritable { .. }) && error.to_string().contains("\nhint: "), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}

@@ -1,0 +1,106 @@
+//! Quantised weights that are kept, so that they are made once and not at every start.
+//!
+//! A copy is one file, named by what it was made from: the names, sizes, times and headers of the checkpoint's files and the
+//! formats. **Architecture Invariant:** where a copy cannot be made or used, the weights are quantised as they are read.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    backend::cpu::quantized::layout::LAYOUT_VERSION,
+    checkpoint::{Checkpoint, CheckpointError, writer},
+    config::ModelConfig,
+    precision::{Precision, Quantize},
+};
+
+/// Opens the kept copy of these weights in `folder`, and makes it where there is none; the same weights as they are where
+/// neither is possible, or nothing is to be quantised.
+#[must_use]
+pub fn open_or_make(
+    folder: &Path,
+    checkpoint: Checkpoint,
+    config: &ModelConfig,
+    (precision, model): (Precision, &Path),
+) -> Checkpoint {
+    if precision.quantize == Quantize::None || checkpoint.is_packed() {
+        return checkpoint;
+    }
+    let source = model.canonicalize().unwrap_or_else(|_| model.to_owned());
+    let source = format!("{} --quantize {}", source.display(), precision.quantize.name());
+    let path = folder.join(format!("{}.safetensors", key(&checkpoint, precision)));
+    if path.exists() {
+        match Checkpoint::open_file(&path, config) {
+            Ok(copy) => {
+                tracing::info!(path = %path.display(), "quantised weights are taken from the kept copy");
+                return copy;
+            }
+            Err(error) => tracing::warn!(%error, "the kept copy of quantised weights cannot be used and is made again"),
+        }
+    }
+    make(&path, &checkpoint, config, precision, &source).unwrap_or_else(|why| {
+        tracing::warn!(why, "quantised weights are not kept; they are made at every start");
+        checkpoint
+    })
+}
+
+fn make(
+    path: &Path,
+    checkpoint: &Checkpoint,
+    config: &ModelConfig,
+    precision: Precision,
+    source: &str,
+) -> Result<Checkpoint, String> {
+    tracing::info!(path = %path.display(), "quantised weights are made and kept, which takes minutes for a large model");
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    remove_others(folder, source, path);
+    writer::write(path, checkpoint.weights(), config, precision, source).map_err(|error| error.to_string())?;
+    Checkpoint::open_file(path, config).map_err(|error| error.to_string())
+}
+
+/// Removes what was made from the same path when other weights were there, and what was left half made.
+fn remove_others(folder: &Path, source: &str, path: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let partial = writer::partial(path);
+    let files = entries.flatten().map(|entry| entry.path()).filter(|other| *other != path && *other != partial);
+    for other in files {
+        let is_half_made = other.extension().is_some_and(|extension| extension == "partial");
+        if is_half_made || made_from(&other).is_some_and(|made_from| made_from == source) {
+            // One that stays takes room and does no harm.
+            let _ = fs::remove_file(&other);
+        }
+    }
+}
+
+fn made_from(path: &Path) -> Option<String> {
+    let header: Result<_, CheckpointError> = Checkpoint::source_of(path);
+    header.ok().flatten()
+}
+
+/// In which folder copies are kept, below the one for everything that is kept.
+#[must_use]
+pub fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("weights")
+}
+
+fn key(checkpoint: &Checkpoint, precision: Precision) -> String {
+    let mut hash = Sha256::new();
+    for file in checkpoint.files() {
+        hash.update((file.name.len() as u64).to_le_bytes());
+        hash.update(&file.name);
+        hash.update(file.n_bytes.to_le_bytes());
+        hash.update(file.header_digest);
+        let since = file.modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        hash.update(since.as_nanos().to_le_bytes());
+    }
+    hash.update(format!("{precision:?} {LAYOUT_VERSION}"));
+    writer::hex(&hash.finalize())[..32].to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! A kept copy is what would have been made in memory, and no other.
+
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::engine::{
+    backend::cpu::quantized::packing::Packing,
+    checkpoint,
+    format::Format,
+    weights::{self, Weights},
+};
+
+const FILES: [&str; 2] = ["config.json", "model.safetensors"];
+
+/// The mini model in a folder of its own.
+fn model() -> tempfile::TempDir {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/xverse-mini");
+    let dir = tempfile::tempdir().unwrap();
+    for name in FILES {
+        fs::copy(shipped.join(name), dir.path().join(name)).unwrap();
+    }
+    dir
+}
+
+fn opened(model: &Path) -> (ModelConfig, Checkpoint) {
+    let config = ModelConfig::read(model).unwrap();
+    let checkpoint = Checkpoint::open(model, &config).unwrap();
+    (config, checkpoint)
+}
+
+fn four() -> Precision {
+    Precision { number_type: None, quantize: Quantize::Four }
+}
+
+fn kept(folder: &Path, model: &Path) -> Checkpoint {
+    let (config, checkpoint) = opened(model);
+    open_or_make(folder, checkpoint, &config, (four(), model))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// What a matrix is made into in memory.
+fn packed(weights: &dyn Weights, name: &str, format: Format) -> Vec<u8> {
+    let Format::Blocks(blocks) = format else { panic!("{name} is to be quantised") };
+    let packing = Packing::new(weights, (name, weights.info(name).unwrap()), blocks).unwrap();
+    let mut bytes = vec![0; packing.n_bytes()];
+    for (piece, bytes) in bytes.chunks_mut(packing.piece_bytes()).enumerate() {
+        packing.pack(piece, bytes).unwrap();
+    }
+    bytes
+}
+
+#[test]
+fn a_copy_has_the_bits_that_are_made_in_memory() {
+    let (model, folder) = (model(), tempfile::tempdir().unwrap());
+    let copy = kept(folder.path(), model.path());
+    assert!(copy.is_packed());
+    let (config, original) = opened(model.path());
+    let mut n_matrices = 0;
+    for (name, part, _, n_in) in checkpoint::matrices(&config) {
+        let format = four().format(part, n_in, original.natural(&name));
+        assert_eq!(copy.natural(&name), format, "{name}");
+        let matrix = copy.weights().packed(&name).unwrap().unwrap();
+        assert!(matrix.bytes() == packed(original.weights(), &name, format), "{name}");
+        assert_eq!(matrix.bytes().as_ptr() as usize % 64, 0, "{name}");
+        n_matrices += 1;
+    }
+    assert!(n_matrices > 7);
+    for (name, n_rows) in [("model.embed_tokens.weight", config.vocab_size), ("model.norm.weight", 1)] {
+        let numbers =
+            |from: &Checkpoint| weights::tensor_f32(from.weights(), name, n_rows, config.hidden_size).unwrap();
+        assert!(numbers(&copy) == numbers(&original), "{name}");
+    }
+}
+
+#[test]
+fn rows_of_packed_tensors_are_read_as_what_they_stand_for() {
+    let (model, folder) = (model(), tempfile::tempdir().unwrap());
+    let copy = kept(folder.path(), model.path());
+    let (config, _) = opened(model.path());
+    let (name, (n_rows, n_columns)) =
+        ("model.layers.0.mlp.up_proj.weight", (config.intermediate_size, config.hidden_size));
+    let all = weights::tensor_f32(copy.weights(), name, n_rows, n_columns).unwrap();
+    let info = copy.weights().info(name).unwrap();
+    let mut some = vec![0.0; 21 * n_columns];
+    weights::read_f32(copy.weights(), (name, info), 13..34, &mut Vec::new(), &mut some).unwrap();
+    assert!(some == all[13 * n_columns..34 * n_columns] && all.iter().any(|number| *number != 0.0));
+}
+
+#[test]
+fn a_copy_is_made_once_for_the_same_weights_and_anew_for_others() {
+    let (model, folder) = (model(), tempfile::tempdir().unwrap());
+    let _ = kept(folder.path(), model.path());
+    let [first] = files(folder.path()).try_into().unwrap();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_hours(24);
+    fs::File::options().write(true).open(&first).unwrap().set_modified(long_ago).unwrap();
+    let _ = kept(folder.path(), model.path());
+    assert_eq!(files(folder.path()), std::slice::from_ref(&first));
+    assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), long_ago, "used as it was");
+
+    let weights = fs::File::options().write(true).open(model.path().join("model.safetensors")).unwrap();
+    weights.set_modified(long_ago).unwrap();
+    let _ = kept(folder.path(), model.path());
+    let [second] = files(folder.path()).try_into().expect("the copy of what was there before is gone");
+    assert_ne!(second, first);
+}
+
+#[test]
+fn what_is_half_written_or_damaged_is_never_used() {
+    let (model, folder) = (model(), tempfile::tempdir().unwrap());
+    let _ = kept(folder.path(), model.path());
+    let [path] = files(folder.path()).try_into().unwrap();
+    let whole = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(writer::partial(&path), &whole[..whole.len() / 2]).unwrap();
+    assert!(kept(folder.path(), model.path()).is_packed());
+    assert!(files(folder.path()) == [path.clone()] && fs::read(&path).unwrap() == whole);
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert!(kept(folder.path(), model.path()).is_packed());
+    assert!(fs::read(&path).unwrap() == whole);
+    // One letter more and one space less.
+    let version = b"\"xverse_chat_layout\":\"";
+    let at = whole.windows(version.len()).position(|bytes| bytes == version).unwrap() + version.len();
+    let space = whole.windows(2).position(|bytes| bytes == b"  ").unwrap();
+    let changed = [&whole[..at], b"9", &whole[at..space], &whole[space + 1..]].concat();
+    fs::write(&path, changed).unwrap();
+    let (config, _) = opened(model.path());
+    let error = Checkpoint::open_file(&path, &config).unwrap_err();
+    assert!(matches!(&error, CheckpointError::Layout { found, .. } if found == "91"), "{error}");
+    assert!(kept(folder.path(), model.path()).is_packed());
+}
+
+#[test]
+fn where_nothing_can_be_kept_the_weights_are_used_as_they_are() {
+    let model = model();
+    let nowhere = model.path().join("config.json");
+    let weights = kept(&nowhere, model.path());
+    assert!(!weights.is_packed());
+    assert_eq!(files(model.path()).len(), FILES.len());
+}
