@@ -88,6 +88,9 @@ pub enum BackendError {
         /// Why.
         source: QuantizedError,
     },
+    /// The system gave no memory for keys and values.
+    #[error("no room for keys and values: {0}\nhint: less --kv_memory, or a machine with more memory")]
+    NoRoom(std::io::Error),
     /// The system gave no threads.
     #[error("no threads to compute with: {0}")]
     Threads(String),

@@ -6,7 +6,9 @@
 //! why the products here are our own.
 
 mod attention;
+mod exponential;
 mod kernel;
+mod large_pages;
 mod matrix;
 mod model;
 pub mod quantized;
@@ -74,7 +76,8 @@ impl CpuBackend {
             dtype: precision.main_format(config, natural).name(),
         };
         let model = pool.install(|| Model::load(config, source, precision))?;
-        Ok(Self { spec, model, cache: Cache::new(config, kv_type, n_blocks), arithmetic: Arithmetic::detect(), pool })
+        let cache = Cache::new(config, kv_type, n_blocks).map_err(BackendError::NoRoom)?;
+        Ok(Self { spec, model, cache, arithmetic: Arithmetic::detect(), pool })
     }
 
     /// Bytes of keys and values that one position takes.

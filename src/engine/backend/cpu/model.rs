@@ -11,6 +11,8 @@ use rayon::{
 
 use super::{
     attention::Cache,
+    exponential,
+    kernel::Kernel,
     matrix::{Arithmetic, Input, Matrix, multiply_all},
 };
 use crate::engine::{
@@ -69,7 +71,7 @@ struct Layer {
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 /// Numbers below which a second thread costs more than it helps.
-const SEQUENTIAL_BELOW: usize = 1 << 13;
+const SEQUENTIAL_BELOW: usize = 1 << 14;
 
 /// Reads matrices; those with the same content once.
 struct Loader<'a> {
@@ -163,7 +165,7 @@ impl Model {
             self.norm_rows(&layer.post_attention_norm, &x, &mut normed);
             let input = Input::new(&normed, config.hidden_size);
             multiply_all(arithmetic, &input, [(&*layer.gate, &mut gate[..]), (&layer.up, &mut up)]);
-            silu_multiply(&mut gate, &up);
+            silu_multiply(arithmetic.kernel, &mut gate, &up);
             layer.down.multiply(arithmetic, &Input::new(&gate, config.intermediate_size), &mut delta);
             add(&mut x, &delta);
         }
@@ -230,17 +232,14 @@ fn add(x: &mut [f32], delta: &[f32]) {
     }
 }
 
-/// `gate = silu(gate) * up`.
-fn silu_multiply(gate: &mut [f32], up: &[f32]) {
-    let one = |gate: &mut [f32], up: &[f32]| {
-        for (gate, up) in gate.iter_mut().zip(up) {
-            *gate = *gate / (1.0 + (-*gate).exp()) * up;
-        }
-    };
+/// `gate = silu(gate) * up`, by all threads where that is worth it.
+fn silu_multiply(kernel: Kernel, gate: &mut [f32], up: &[f32]) {
     if gate.len() < SEQUENTIAL_BELOW {
-        one(gate, up);
+        exponential::silu_multiply(kernel, gate, up);
     } else {
-        gate.par_chunks_mut(4096).zip(up.par_chunks(4096)).for_each(|(gate, up)| one(gate, up));
+        gate.par_chunks_mut(4096)
+            .zip(up.par_chunks(4096))
+            .for_each(|(gate, up)| exponential::silu_multiply(kernel, gate, up));
     }
 }
 

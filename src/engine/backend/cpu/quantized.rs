@@ -19,13 +19,13 @@ mod unit;
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use memmap2::MmapMut;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use activations::{Activations, GROUP_ROWS, Group};
 use instructions::Instructions;
 use layout::TILE_ROWS;
 
+use super::large_pages::LargePages;
 use crate::engine::block_format::BlockFormat;
 
 /// Products of a tile with a group of rows of x: shape (row of x, row of the tile).
@@ -33,8 +33,6 @@ type Products = [[f32; TILE_ROWS]; GROUP_ROWS];
 
 /// Bytes of x that all tiles of a task meet before the next rows do: they stay in a core's second cache beside a tile.
 const ROWS_BYTES: usize = 384 << 10;
-/// Bytes of a large page.
-const LARGE_PAGE: usize = 2 << 20;
 /// Products below which a second thread costs more than it helps.
 const SEQUENTIAL_BELOW: usize = 1 << 18;
 /// Tasks for each thread, so that one that is held up does not hold up the others.
@@ -249,12 +247,8 @@ impl PackedBytes {
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<Self, E> {
         let no_room = |error: std::io::Error| QuantizedError::Memory { bytes: n_bytes, reason: error.to_string() };
-        // Of whole large pages, so that it begins at one; what is never touched takes no memory.
-        let mut pages = MmapMut::map_anon(n_bytes.next_multiple_of(LARGE_PAGE)).map_err(no_room)?;
-        // A wish, and for those that are filled only: without large pages everything works, a little slower.
-        #[cfg(target_os = "linux")]
-        let _ = pages.advise_range(memmap2::Advice::HugePage, 0, n_bytes / LARGE_PAGE * LARGE_PAGE);
-        fill(&mut pages[..n_bytes])?;
+        let mut pages = LargePages::new(n_bytes).map_err(no_room)?;
+        fill(pages.as_mut_slice())?;
         Ok(Self { owner: Arc::new(pages), range: 0..n_bytes })
     }
 

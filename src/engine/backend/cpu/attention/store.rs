@@ -1,12 +1,22 @@
 //! Keys or values in memory: rows of one head's numbers, narrowed when they are put in.
 
-use bytemuck::{Zeroable, zeroed_vec};
+use std::io;
+
+use bytemuck::{AnyBitPattern, NoUninit, zeroed_vec};
 use half::{bf16, f16};
 
-use crate::engine::backend::cpu::kernel::element::Element;
+use crate::engine::{
+    backend::cpu::{
+        kernel::{element::Element, prefetch},
+        large_pages::LargePages,
+    },
+    kv::BLOCK_SIZE,
+};
 
 /// A number type that keys and values are held in.
-pub(in crate::engine::backend::cpu) trait Stored: Element + Zeroable {
+pub(in crate::engine::backend::cpu) trait Stored:
+    Element + AnyBitPattern + NoUninit
+{
     /// Whether a row has a scale of its own, by which its numbers are multiplied.
     const HAS_SCALE: bool;
 
@@ -19,7 +29,7 @@ pub(in crate::engine::backend::cpu) trait Stored: Element + Zeroable {
 
 /// Rows of `width` numbers each.
 pub(super) struct Store<N> {
-    numbers: Vec<N>,
+    numbers: LargePages<N>,
     /// One a row, or none at all.
     scales: Vec<f16>,
     width: usize,
@@ -27,13 +37,17 @@ pub(super) struct Store<N> {
 
 impl<N: Stored> Store<N> {
     /// Room for so many rows; the system gives the memory when it is first written.
-    pub(super) fn new(n_rows: usize, width: usize) -> Self {
-        Self { numbers: zeroed_vec(n_rows * width), scales: zeroed_vec(if N::HAS_SCALE { n_rows } else { 0 }), width }
+    ///
+    /// # Errors
+    /// Where the system does not give even addresses.
+    pub(super) fn new(n_rows: usize, width: usize) -> io::Result<Self> {
+        let scales = zeroed_vec(if N::HAS_SCALE { n_rows } else { 0 });
+        Ok(Self { numbers: LargePages::new(n_rows * width)?, scales, width })
     }
 
     /// Puts a row in.
     pub(super) fn put(&mut self, row_idx: usize, row: &[f32]) {
-        let scale = N::narrow(row, &mut self.numbers[row_idx * self.width..(row_idx + 1) * self.width]);
+        let scale = N::narrow(row, &mut self.numbers.as_mut_slice()[row_idx * self.width..(row_idx + 1) * self.width]);
         if let Some(slot) = self.scales.get_mut(row_idx) {
             *slot = scale;
         }
@@ -41,7 +55,7 @@ impl<N: Stored> Store<N> {
 
     /// Makes rows no numbers.
     pub(super) fn poison(&mut self, first: usize, n_rows: usize) {
-        let scale = N::spoil(&mut self.numbers[first * self.width..(first + n_rows) * self.width]);
+        let scale = N::spoil(&mut self.numbers.as_mut_slice()[first * self.width..(first + n_rows) * self.width]);
         if N::HAS_SCALE {
             self.scales[first..first + n_rows].fill(scale);
         }
@@ -49,7 +63,14 @@ impl<N: Stored> Store<N> {
 
     /// Rows from `first` on, before their scales.
     pub(super) fn rows(&self, first: usize, n_rows: usize) -> &[N] {
-        &self.numbers[first * self.width..(first + n_rows) * self.width]
+        &self.numbers.as_slice()[first * self.width..(first + n_rows) * self.width]
+    }
+
+    /// Asks for a block's rows from `first` on before they are read: what belongs together is too short for the processor to
+    /// see by itself that it goes on.
+    pub(super) fn prefetch(&self, first: usize) {
+        let end = ((first + BLOCK_SIZE) * self.width).min(self.numbers.as_slice().len());
+        prefetch(&self.numbers.as_slice()[first * self.width..end]);
     }
 
     /// Multiplies one number a row by the rows' scales.
@@ -137,7 +158,7 @@ mod tests {
     #[test]
     fn eight_bits_keep_a_row_within_half_a_step() {
         let row: Vec<f32> = (0..64_i16).map(|i| f32::from(i * i % 37 - 18) / 7.0).collect();
-        let mut store = Store::<i8>::new(3, 64);
+        let mut store = Store::<i8>::new(3, 64).unwrap();
         store.put(1, &row);
         let mut scale = [1.0];
         store.scale(1, &mut scale);
@@ -153,7 +174,7 @@ mod tests {
     #[test]
     fn what_is_no_number_stays_none() {
         fn check<N: Stored>() {
-            let mut store = Store::<N>::new(2, 8);
+            let mut store = Store::<N>::new(2, 8).unwrap();
             let read = |store: &Store<N>, row: usize| {
                 let mut scale = [1.0];
                 store.scale(row, &mut scale);
