@@ -19,19 +19,20 @@ use super::{
 };
 
 /// Opens the kept copy of these weights in `folder`, and makes it where there is none; the same weights as they are where
-/// neither is possible, or nothing is to be quantised.
+/// neither is possible, or nothing is to be quantised. `paths` are where the weights come from: the model's, and an adapter's.
 #[must_use]
 pub fn open_or_make(
     folder: &Path,
     checkpoint: Checkpoint,
     config: &ModelConfig,
-    (precision, model): (Precision, &Path),
+    (precision, paths): (Precision, &[&Path]),
 ) -> Checkpoint {
     if precision.quantize == Quantize::None || checkpoint.is_packed() {
         return checkpoint;
     }
-    let source = model.canonicalize().unwrap_or_else(|_| model.to_owned());
-    let source = format!("{} --quantize {}", source.display(), precision.quantize.name());
+    let absolute = |path: &&Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf()).display().to_string();
+    let paths: Vec<String> = paths.iter().map(absolute).collect();
+    let source = format!("{} --quantize {}", paths.join(" + "), precision.quantize.name());
     let path = folder.join(format!("{}.safetensors", key(&checkpoint, precision)));
     if path.exists() {
         match Checkpoint::open_file(&path, config) {

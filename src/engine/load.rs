@@ -178,7 +178,12 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         check_speed(need.weight_bytes, || memory::copy_gb_s(threads, 64))?;
     }
     if let (CpuKind::Paged, Some(folder)) = (kind, &options.copies) {
-        checkpoint = copies::open_or_make(folder, checkpoint, &config, (precision, &options.model_path));
+        let paths: Vec<&Path> = [Some(&options.model_path), options.adapter_path.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect();
+        checkpoint = copies::open_or_make(folder, checkpoint, &config, (precision, &paths));
     }
     let cpu = CpuOptions { precision, kv_type, n_blocks, threads };
     let backend = cpu_backend(kind, &config, checkpoint.into_weights(), cpu)?;

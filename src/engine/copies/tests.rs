@@ -7,6 +7,7 @@ use crate::engine::{
     backend::cpu::quantized::packing::Packing,
     checkpoint,
     format::Format,
+    precision::Part,
     weights::{self, Weights},
 };
 
@@ -34,7 +35,7 @@ fn four() -> Precision {
 
 fn kept(folder: &Path, model: &Path) -> Checkpoint {
     let (config, checkpoint) = opened(model);
-    open_or_make(folder, checkpoint, &config, (four(), model))
+    open_or_make(folder, checkpoint, &config, (four(), &[model]))
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -141,4 +142,42 @@ fn where_nothing_can_be_kept_the_weights_are_used_as_they_are() {
     let weights = kept(&nowhere, model.path());
     assert!(!weights.is_packed());
     assert_eq!(files(model.path()).len(), FILES.len());
+}
+
+/// A LoRA adapter of rank 1 for one projection.
+fn adapter(config: &ModelConfig) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = r#"{"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["up_proj"], "bias": "none"}"#;
+    fs::write(dir.path().join("adapter_config.json"), settings).unwrap();
+    let numbers = |n: usize| (0..n).flat_map(|i| ((i % 7) as f32 / 16.0).to_le_bytes()).collect::<Vec<u8>>();
+    let (a, b) = (numbers(config.hidden_size), numbers(config.intermediate_size));
+    let mut tensors = Vec::new();
+    for layer in 0..config.num_hidden_layers {
+        let name = |half: &str| format!("base_model.model.model.layers.{layer}.mlp.up_proj.lora_{half}.weight");
+        let view =
+            |shape: Vec<usize>, bytes| safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, bytes);
+        tensors.push((name("A"), view(vec![1, config.hidden_size], &a).unwrap()));
+        tensors.push((name("B"), view(vec![config.intermediate_size, 1], &b).unwrap()));
+    }
+    let bytes = safetensors::serialize(tensors, None).unwrap();
+    fs::write(dir.path().join("adapter_model.safetensors"), bytes).unwrap();
+    dir
+}
+
+#[test]
+fn an_adapter_is_merged_into_the_copy_which_is_another_one() {
+    let (model, folder) = (model(), tempfile::tempdir().unwrap());
+    let _ = kept(folder.path(), model.path());
+    let (config, plain) = opened(model.path());
+    let adapter = adapter(&config);
+    let adapted = || opened(model.path()).1.with_adapter(adapter.path(), &config).unwrap();
+    let copy = open_or_make(folder.path(), adapted(), &config, (four(), &[model.path(), adapter.path()]));
+    assert_eq!(files(folder.path()).len(), 2);
+    for (part, is_changed) in [("up_proj", true), ("gate_proj", false)] {
+        let name = format!("model.layers.0.mlp.{part}.weight");
+        let format = four().format(Part::Projection, config.hidden_size, plain.natural(&name));
+        let matrix = copy.weights().packed(&name).unwrap().unwrap();
+        assert!(matrix.bytes() == packed(adapted().weights(), &name, format), "{name}");
+        assert_eq!(matrix.bytes() != packed(plain.weights(), &name, format), is_changed, "{name}");
+    }
 }
