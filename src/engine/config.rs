@@ -226,7 +226,7 @@ pub enum ConfigError {
 pub(super) const QUANT_METHODS: [&str; 2] = ["gptq", "xverse-chat"];
 const MAX_POSITIONS: usize = 1 << 20;
 /// Beyond so many positions a model was trained with other rotary frequencies than the default ones.
-const MOST_WITHOUT_THETA: usize = 32_768;
+const MOST_WITHOUT_THETA: usize = 131_072;
 /// Larger than any configuration, small enough to be read without a thought.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 

@@ -144,7 +144,7 @@ fn where_nothing_can_be_kept_the_weights_are_used_as_they_are() {
     assert_eq!(files(model.path()).len(), FILES.len());
 }
 
-/// A LoRA adapter of rank 1 for one projection.
+/// An adapter of rank 1 for one projection.
 fn adapter(config: &ModelConfig) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let settings = r#"{"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["up_proj"], "bias": "none"}"#;
@@ -169,9 +169,9 @@ fn an_adapter_is_merged_into_the_copy_which_is_another_one() {
     let (model, folder) = (model(), tempfile::tempdir().unwrap());
     let _ = kept(folder.path(), model.path());
     let (config, plain) = opened(model.path());
-    let adapter = adapter(&config);
-    let adapted = || opened(model.path()).1.with_adapter(adapter.path(), &config).unwrap();
-    let copy = open_or_make(folder.path(), adapted(), &config, (four(), &[model.path(), adapter.path()]));
+    let dir = adapter(&config);
+    let adapted = || opened(model.path()).1.with_adapter(dir.path(), &config).unwrap();
+    let copy = open_or_make(folder.path(), adapted(), &config, (four(), &[model.path(), dir.path()]));
     assert_eq!(files(folder.path()).len(), 2);
     for (part, is_changed) in [("up_proj", true), ("gate_proj", false)] {
         let name = format!("model.layers.0.mlp.{part}.weight");
