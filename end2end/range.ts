@@ -257,7 +257,7 @@ function say(page: Page, text: string): Promise<{ state?: string; parts: number;
   }, text);
 }
 
-/** What stands in each message, as markup. */
+/** What stands in each message, as markup. Attributes are sorted: their order depends on how an answer grew. */
 function bodies(): string[] {
   return [...document.querySelectorAll("[data-testid=message-body]")].map((body) => {
     const copy = body.cloneNode(true) as Element;
@@ -265,6 +265,11 @@ function bodies(): string[] {
     const found: Node[] = [];
     for (let node = comments.nextNode(); node; node = comments.nextNode()) found.push(node);
     for (const node of found) node.parentNode?.removeChild(node);
+    for (const element of copy.querySelectorAll("*")) {
+      const attributes = [...element.attributes].sort((a, b) => (a.name < b.name ? -1 : 1));
+      for (const { name } of attributes) element.removeAttribute(name);
+      for (const attribute of attributes) element.setAttributeNode(attribute);
+    }
     return copy.innerHTML;
   });
 }

@@ -1,4 +1,4 @@
-import { type BrowserContext, expect, type Page, test as base } from "@playwright/test";
+import { type BrowserContext, expect, test as base } from "@playwright/test";
 import { Chat } from "../fixtures.ts";
 import { type Kind, Oracle } from "../oracle.ts";
 import { payloads, refusals } from "../payloads.ts";
@@ -140,8 +140,11 @@ test.describe("the oracle", () => {
 test.describe("without the page's own policy", () => {
   test.use({ bypassCSP: true });
 
-  /** Puts texts into a page as though they were markup; gives those that did more than stand there. */
-  async function bites(context: BrowserContext, page: Page, oracle: Oracle): Promise<string[]> {
+  /** Longest that a page made of a text may take to load; some never do. */
+  const LOAD_MS = 3_000;
+
+  /** Puts texts into pages as though they were markup; gives those that did more than stand there. */
+  async function bites(context: BrowserContext, oracle: Oracle): Promise<string[]> {
     const raw = payloads.filter(({ group }) => ["element", "handler", "fetch", "breakout"].includes(group));
     await context.route("**/raw/*", (route) => {
       const text = raw[Number(new URL(route.request().url()).pathname.split("/").at(-1))]?.text;
@@ -149,16 +152,19 @@ test.describe("without the page's own policy", () => {
       return route.fulfill({ contentType: "text/html; charset=utf-8", body: `<!doctype html><body>${text}` });
     });
     for (const [index, { name }] of raw.entries()) {
+      // Each in a page of its own: some lead elsewhere, and would take the next one along.
+      const page = await context.newPage();
       oracle.during(page, name);
-      await page.goto(`/raw/${index}`).catch(() => {});
+      await page.goto(`/raw/${index}`, { timeout: LOAD_MS }).catch(() => {});
+      await page.close();
     }
     const acts = (await oracle.all()).filter(({ kind }) => !["element", "console"].includes(kind));
     return [...new Set(acts.map(({ during }) => during))];
   }
 
-  test("the same texts do harm where they are markup", async ({ context, page, server }) => {
+  test("the same texts do harm where they are markup", async ({ context, server }) => {
     const oracle = await Oracle.watch(context, server.url);
-    const bitten = await bites(context, page, oracle);
+    const bitten = await bites(context, oracle);
     expect(bitten.length).toBeGreaterThan(20);
     for (const kind of ["canary", "dialog", "request"] as const) expect(oracle.count(kind), kind).toBeGreaterThan(0);
   });
