@@ -1,11 +1,11 @@
-# Two commands: `make serve` and `make test`. Each installs what is missing and can be run again at once.
+# The commands: `make serve`, `make cuda` and `make test`. Each installs what is missing and can be run again at once.
 # `make serve ARGS="--port 8080 --model_path /path/to/model"` passes flags on.
 
 ARGS ?=
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/xverse-chat
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test bench fmt clean-tools
+.PHONY: help serve build cuda gpu-check test bench fmt clean-tools
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +16,14 @@ serve: build ## install what is missing, build, and serve the chat page on http:
 build: ## the same without running: target/release/xverse-chat and target/site
 	@scripts/setup.sh build
 	@scripts/build.sh
+
+cuda: ## the same with the backend for NVIDIA cards; needs neither a card nor CUDA to build
+	@scripts/setup.sh build
+	@scripts/build-kernels.sh
+	@XVERSE_FEATURES=cuda scripts/build.sh
+
+gpu-check: ## what the backend for cards computes and how fast, beside others; ARGS="--json FILE", DEVICE=cpu tries the script
+	@$(or $(PYTHON),python3) examples/gpu_check/gpu_check.py $(ARGS)
 
 test: ## install what is missing and run every check there is
 	@scripts/setup.sh test

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the release server, and the page that it serves into target/site.
+# Builds the release server, and the page that it serves into target/site. XVERSE_FEATURES=cuda adds the backend for cards.
 . "$(dirname "$0")/lib.sh"
 . scripts/toolchain.sh
 
@@ -18,7 +18,7 @@ wasm_opt_flags=(
 )
 
 build_server() {
-  cargo build --release --locked --features ssr --bin "$name"
+  cargo build --release --locked --features "${XVERSE_FEATURES:-ssr}" --bin "$name"
 }
 
 build_wasm() {

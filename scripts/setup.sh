@@ -67,6 +67,9 @@ ensure_rust_components() {
   cargo clippy --version >/dev/null 2>&1 || rustup component add clippy || die "no clippy found" "rustup component add clippy"
 }
 
+# The tests run the kernels of the CUDA backend on this machine.
+ensure_cxx() { have "${CXX:-c++}" || need_packages "a C++ compiler" g++; }
+
 ensure_shellcheck() { have shellcheck || need_packages shellcheck shellcheck; }
 
 # The prebuilt wheel first, held to what was tried by its checksum: compiling takes ten minutes.
@@ -105,7 +108,7 @@ ensure_browser_tests() {
 
 case ${1:-} in
 build) steps setup 4 ;;
-test) steps setup 9 ;;
+test) steps setup 10 ;;
 *) die "usage: scripts/setup.sh build|test" ;;
 esac
 
@@ -116,6 +119,7 @@ step "wasm-bindgen, of the version in Cargo.lock" ensure_wasm_bindgen
 step "wasm-opt" ensure_wasm_opt
 if [ "$1" = build ]; then exit 0; fi
 step "rustfmt and clippy" ensure_rust_components
+step "a C++ compiler" ensure_cxx
 step "shellcheck" ensure_shellcheck
 step "cargo-deny" ensure_cargo_deny
 step "the browser tests' npm packages" ensure_browser_tests

@@ -2,6 +2,7 @@
 # Runs every check there is, all of them even where one fails, and closes with how many passed and failed.
 . "$(dirname "$0")/lib.sh"
 . scripts/toolchain.sh
+. scripts/cuda-toolkit.sh
 
 passed=0
 failed=0
@@ -82,6 +83,12 @@ lint_server() { cargo clippy --locked --features ssr --all-targets -- -D warning
 
 lint_page() { cargo clippy --locked --features hydrate --lib --target wasm32-unknown-unknown -- -D warnings; }
 
+check_kernels() { scripts/build-kernels.sh --check; }
+
+card_tests() { cargo test --locked --release --no-fail-fast --features cuda --test server cards::; }
+
+lint_cuda() { cargo clippy --locked --features cuda --all-targets -- -D warnings; }
+
 build_documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --features ssr; }
 
 check_dependencies() {
@@ -101,7 +108,7 @@ browser_tests() {
 }
 
 choose_toolchain
-steps test 12
+steps test 15
 
 check "formatting" scripts/fmt.sh --check
 check "shell scripts" lint_scripts
@@ -110,10 +117,22 @@ check "release build of server and page: half an hour the first time on two core
 check "size of the page's script and wasm" scripts/check-size.sh
 check "lints of the server and its tests: about eight minutes the first time" lint_server
 check "lints of the page: about three minutes the first time" lint_page
+if has_cuda_toolkit; then
+  check "kernels for cards, and what they take" check_kernels
+  check "lints of the server with the backend for cards" lint_cuda
+else
+  skip "kernels for cards, and what they take" "CUDA's compiler is not here (make cuda gets it)"
+  skip "lints of the server with the backend for cards" "CUDA's compiler is not here"
+fi
 check "documentation" build_documentation
 check "types of the browser tests" check_browser_tests
 suite "unit and integration tests: about ten minutes after a change" count_cargo rust_tests
 suite "browser tests" count_playwright browser_tests
+if has_cuda_toolkit; then
+  suite "the server with the backend for cards, on a stand-in for a card" count_cargo card_tests
+else
+  skip "the server with the backend for cards" "CUDA's compiler is not here"
+fi
 if have cargo-leptos; then
   check "cargo leptos serve" scripts/test-cargo-leptos.sh
 else

@@ -19,6 +19,7 @@ pub mod health;
 pub mod library;
 pub mod listener;
 pub mod log;
+pub mod logits;
 pub mod memory;
 pub mod metrics;
 pub mod page;

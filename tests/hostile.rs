@@ -20,7 +20,6 @@ use std::{
 use xverse_chat::engine::{
     backend::cpu::{CpuBackend, CpuOptions},
     checkpoint::{Checkpoint, gguf, pickle},
-    config::ModelConfig,
     kv_type::KvType,
     load,
     precision::Precision,
@@ -86,8 +85,7 @@ fn refused(path: &Path, adapter: Option<&Path>) -> String {
     let began = Instant::now();
     let mut said = None;
     let held = most_held(|| {
-        let opened = load::config_json(path).and_then(|json| {
-            let config = ModelConfig::from_json(&json)?;
+        let opened = load::read_config(path).and_then(|(_, config)| {
             let checkpoint = Checkpoint::open(path, &config)?;
             Ok(match adapter {
                 Some(adapter) => checkpoint.with_adapter(adapter, &config)?,
@@ -249,7 +247,7 @@ fn scales_that_are_no_numbers_are_refused_with_their_tensor() {
         let mut scale = [0; 2];
         file.read_exact_at(&mut scale, tensor.begin).unwrap();
         file.write_all_at(&0x7e00_u16.to_le_bytes(), tensor.begin).unwrap();
-        let config = ModelConfig::from_json(&load::config_json(&path).unwrap()).unwrap();
+        let config = load::read_config(&path).unwrap().1;
         let weights = Checkpoint::open(&path, &config).unwrap().into_weights();
         let options = CpuOptions { precision: Precision::default(), kv_type: KvType::F32, n_blocks: 4, threads: 1 };
         let Err(error) = CpuBackend::new(&config, Arc::clone(&weights), options) else { panic!("{part} was taken") };

@@ -12,6 +12,7 @@ use std::{
 use xverse_chat::{
     chat::{message::Role, settings::Sampling},
     engine::{
+        backend::cuda::CudaSettings,
         config::ModelConfig,
         load::{self, DeviceChoice, LoadOptions},
         precision::Precision,
@@ -102,6 +103,7 @@ impl Mini {
             precision: Precision::default(),
             kv_type: None,
             kv_size: KvSize::Auto,
+            cuda: CudaSettings::default(),
             threads: None,
             copies: None,
             is_mini: true,

@@ -10,6 +10,9 @@
 mod authorisation;
 #[path = "server/broken_models.rs"]
 mod broken_models;
+#[cfg(feature = "cuda")]
+#[path = "server/cards.rs"]
+mod cards;
 #[path = "server/client.rs"]
 mod client;
 #[path = "server/crash.rs"]

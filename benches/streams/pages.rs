@@ -19,6 +19,7 @@ use tokio::{
 use xverse_chat::{
     chat::event::EventKind,
     engine::{
+        backend::cuda::CudaSettings,
         load::{DeviceChoice, LoadOptions, load},
         precision::Precision,
         room::KvSize,
@@ -79,6 +80,7 @@ async fn mini(servers: &Runtime, options: EngineOptions) -> Result<(House, Engin
         precision: Precision::default(),
         kv_type: None,
         kv_size: KvSize::Auto,
+        cuda: CudaSettings::default(),
         threads: threads()?,
         copies: None,
         is_mini: true,

@@ -6,10 +6,15 @@
 //! to the host. It knows no queues, no requests, no text.
 
 pub mod cpu;
+pub mod cuda;
 mod output;
 pub mod reference;
+mod rotary;
 
-use self::cpu::quantized::QuantizedError;
+use self::{
+    cpu::quantized::QuantizedError,
+    cuda::{device::DeviceError, plan::PlanError},
+};
 use super::{
     kv::BlockId,
     request::TokenLogprobs,
@@ -94,9 +99,24 @@ pub enum BackendError {
     /// The system gave no threads.
     #[error("no threads to compute with: {0}")]
     Threads(String),
+    /// The model does not fit the device.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The device did not do what it was asked for.
+    #[error("{0}")]
+    Device(DeviceError),
     /// The device is gone for good; only a new process helps.
     #[error("device lost: {0}")]
     DeviceLost(String),
+}
+
+impl From<DeviceError> for BackendError {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Lost(why) => Self::DeviceLost(why),
+            other => Self::Device(other),
+        }
+    }
 }
 
 /// What a backend is, fixed from its making on.
@@ -112,6 +132,9 @@ pub struct BackendSpec {
     pub max_positions: usize,
     /// How many blocks of [`super::kv::BLOCK_SIZE`] positions there are.
     pub n_blocks: usize,
+    /// Tokens of prompts that a step reads best at once: many enough to be fast, few enough not to hold up those who wait for their
+    /// next token.
+    pub prefill_chunk: usize,
     /// Bytes of weights in memory.
     pub weight_bytes: u64,
     /// Of the weights in memory.
@@ -128,6 +151,14 @@ pub trait Backend: Send {
     /// # Errors
     /// [`BackendError`] where the step as a whole failed.
     fn step(&mut self, batch: &Batch) -> Result<Vec<Result<RowOutput, SamplingError>>, BackendError>;
+
+    /// 10⁹ bytes that its memory reads and writes a second while it copies; `None` where it computes from this machine's.
+    ///
+    /// # Errors
+    /// [`BackendError`] where the device no longer answers.
+    fn copy_gb_s(&mut self) -> Result<Option<f64>, BackendError> {
+        Ok(None)
+    }
 
     /// A sequence is over: whatever is kept for it by name may go. Its blocks are the caller's.
     fn release(&mut self, sequence: SequenceId);

@@ -12,10 +12,7 @@ use serde::Serialize;
 
 use self::shape::Shape;
 use super::{
-    backend::{
-        Backend,
-        cpu::{CpuBackend, CpuOptions},
-    },
+    backend::{Backend, cpu::CpuBackend, cuda::CudaSettings},
     checkpoint::{self, Checkpoint},
     config::ModelConfig,
     format::Format,
@@ -24,7 +21,8 @@ use super::{
     load::{self, DeviceChoice, LoadError},
     memory,
     precision::Precision,
-    room::{self, KvSize, Need},
+    room::KvSize,
+    target::{Holding, Target},
     weights::NumberType,
 };
 
@@ -41,12 +39,22 @@ pub struct BenchOptions {
     pub kv_type: Option<KvType>,
     /// Threads that compute.
     pub threads: usize,
-    /// Tokens of each prompt.
-    pub prompt: usize,
+    /// Tokens of each prompt, one cell each.
+    pub prompts: Vec<usize>,
     /// Tokens to generate for each.
     pub generate: usize,
     /// How many sequences at once, one cell each.
     pub concurrency: Vec<usize>,
+    /// Tokens of a history that a second turn finds.
+    pub history: Option<usize>,
+    /// Tokens of a prompt that is read beside an answer.
+    pub beside: Option<usize>,
+}
+
+impl BenchOptions {
+    fn longest_prompt(&self) -> usize {
+        self.prompts.iter().copied().max().unwrap_or(0)
+    }
 }
 
 /// Which weights a benchmark runs on.
@@ -84,13 +92,35 @@ pub struct Report {
     pub load_s: f64,
     /// Most resident memory, 10⁹ bytes.
     pub peak_memory_gb: f64,
-    /// Memory bandwidth measured in this run: 10⁹ bytes read and written a second by copying with all threads.
+    /// Memory bandwidth measured in this run: 10⁹ bytes read and written a second by copying, on the device, or with all threads.
     pub copy_gb_s: f64,
-    /// One for each concurrency.
+    /// One for each prompt length and concurrency.
     pub cells: Vec<Cell>,
+    /// Where asked for.
+    pub second_turn: Option<SecondTurn>,
+    /// Where asked for.
+    pub beside: Option<Beside>,
 }
 
-/// Figures at one concurrency.
+/// How soon a second turn begins, whose history is known from the first one.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct SecondTurn {
+    /// Tokens of the history.
+    pub history: usize,
+    /// Time to first token, milliseconds.
+    pub ttft_ms: f64,
+}
+
+/// How an answer goes on beside a prompt that is read.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Beside {
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Longest time between two tokens of the answer meanwhile, milliseconds.
+    pub worst_gap_ms: f64,
+}
+
+/// Figures at one prompt length and concurrency.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cell {
     /// Tokens of each prompt.
@@ -109,7 +139,9 @@ pub struct Cell {
     pub itl_p50_ms: f64,
     /// 99th percentile of it.
     pub itl_p99_ms: f64,
-    /// The least time a decode step can take (bytes it must read over `copy_gb_s`) as a share of the time it took.
+    /// What a decode step must read, 10⁹ bytes: all weights, and the keys and values in the middle of the answers.
+    pub step_gb: f64,
+    /// The least time a decode step can take (`step_gb` over `copy_gb_s`) as a share of the time it took.
     pub floor_share: f64,
 }
 
@@ -151,19 +183,38 @@ pub fn run(options: &BenchOptions, command: String) -> Result<Report, BenchError
     let copy_gb_s = memory::copy_gb_s(options.threads, 256);
     memory::forget_peak();
     let began = Instant::now();
-    let (precision, kv_type) = load::cpu_kind(options.device)?.formats(options.precision, options.kv_type);
-    let (shape, config, mut backend) = prepare(options, precision, kv_type)?;
+    let target = Target::choose(options.device, CudaSettings::default())?;
+    let holding = target.holding(options.precision, options.kv_type)?;
+    let Holding { precision, kv_type } = holding;
+    let (shape, config, mut backend) = prepare(options, target, holding)?;
     let load_s = began.elapsed().as_secs_f64();
-    let bytes_per_step = backend.spec().weight_bytes as f64;
+    let weight_bytes = backend.spec().weight_bytes as f64;
+    let copy_gb_s = backend.copy_gb_s()?.unwrap_or(copy_gb_s);
     measure::warm_up(backend.as_mut())?;
     let mut cells = Vec::new();
-    for concurrency in &options.concurrency {
-        let times = measure::times(backend.as_mut(), options.prompt, options.generate, *concurrency)?;
-        let context = options.prompt + options.generate / 2;
-        let kv_bytes = concurrency * context * CpuBackend::kv_bytes_per_position(&config, kv_type);
-        let floor_s = (bytes_per_step + kv_bytes as f64) / (copy_gb_s * 1e9);
-        cells.push(times.cell(options.prompt, options.generate, *concurrency, floor_s));
+    for prompt in &options.prompts {
+        for concurrency in &options.concurrency {
+            let times = measure::times(backend.as_mut(), *prompt, options.generate, *concurrency)?;
+            let context = prompt + options.generate / 2;
+            let kv_bytes = concurrency * context * CpuBackend::kv_bytes_per_position(&config, kv_type);
+            let step_gb = (weight_bytes + kv_bytes as f64) / 1e9;
+            cells.push(times.cell(*prompt, options.generate, *concurrency, step_gb, copy_gb_s));
+        }
     }
+    let second_turn = options
+        .history
+        .map(|history| {
+            let ttft_ms = measure::second_turn(backend.as_mut(), history)?;
+            Ok::<_, BenchError>(SecondTurn { history, ttft_ms })
+        })
+        .transpose()?;
+    let beside = options
+        .beside
+        .map(|prompt| {
+            let worst_gap_ms = measure::beside(backend.as_mut(), prompt)?;
+            Ok::<_, BenchError>(Beside { prompt, worst_gap_ms })
+        })
+        .transpose()?;
     let spec = backend.spec();
     Ok(Report {
         device: spec.device.clone(),
@@ -178,6 +229,8 @@ pub fn run(options: &BenchOptions, command: String) -> Result<Report, BenchError
         peak_memory_gb: memory::peak_gb(),
         copy_gb_s,
         cells,
+        second_turn,
+        beside,
     })
 }
 
@@ -217,51 +270,61 @@ impl Report {
                 cell.floor_share * 100.0
             );
         }
+        if let Some(SecondTurn { history, ttft_ms }) = self.second_turn {
+            let _ = writeln!(table, "second turn after {history} tokens: {ttft_ms:.1} ms to the first token");
+        }
+        if let Some(Beside { prompt, worst_gap_ms }) = self.beside {
+            let _ = writeln!(
+                table,
+                "while a prompt of {prompt} tokens is read: {worst_gap_ms:.1} ms between two tokens at most"
+            );
+        }
         table
     }
 }
 
 fn prepare(
     options: &BenchOptions,
-    precision: Precision,
-    kv_type: KvType,
+    target: Target,
+    holding: Holding,
 ) -> Result<(String, ModelConfig, Box<dyn Backend>), BenchError> {
-    let kind = load::cpu_kind(options.device)?;
-    let (name, config, need, weights) = match &options.weights {
-        // What is measured needs no text, so a tokenizer is not asked for.
+    // What is measured needs no text, so a tokenizer is not asked for.
+    let (name, config, checkpoint) = match &options.weights {
         BenchWeights::Checkpoint(path) => {
-            let config = ModelConfig::from_json(&load::config_json(path)?).map_err(LoadError::from)?;
+            let config = load::read_config(path)?.1;
             let checkpoint = Checkpoint::open(path, &config).map_err(LoadError::from)?;
-            let natural = |name: &str| kind.natural(checkpoint.natural(name));
-            let need = Need::of(&config, precision, natural, kv_type);
-            (load::folder_name(path), config, need, checkpoint.into_weights())
+            (load::folder_name(path), config, Some(checkpoint))
         }
-        BenchWeights::Random(shape) => {
-            let config = shape.config();
-            let stored = |_: &str| Format::Dense(STORED);
-            let weight_bytes = precision.weight_bytes(&shape.one_layer(), stored) as f64;
-            let need = Need { weight_bytes, ..Need::of(&config, precision, stored, kv_type) };
-            let weights = checkpoint::random(&config, 0, STORED);
-            (shape.name().to_owned(), config, need, weights)
-        }
+        BenchWeights::Random(shape) => (shape.name().to_owned(), shape.config(), None),
     };
     check_context(options, &config)?;
-    let n_blocks = room::n_blocks(&config, kv_size(options), need, memory::available()).map_err(LoadError::from)?;
-    let cpu = CpuOptions { precision, kv_type, n_blocks, threads: options.threads };
-    let backend = load::cpu_backend(kind, &config, weights, cpu).map_err(LoadError::from)?;
+    let stored = |name: &str| checkpoint.as_ref().map_or(Format::Dense(STORED), |checkpoint| checkpoint.natural(name));
+    let natural = |name: &str| target.natural(stored(name));
+    let stored_once = match &options.weights {
+        BenchWeights::Checkpoint(_) => None,
+        BenchWeights::Random(shape) => Some(holding.precision.weight_bytes(&shape.one_layer(), natural) as f64),
+    };
+    let n_blocks = target.n_blocks(&config, holding, natural, (kv_size(options), stored_once))?;
+    let weights = checkpoint.map_or_else(|| checkpoint::random(&config, 0, STORED), Checkpoint::into_weights);
+    let backend = target.make(&config, weights, holding, (n_blocks, options.threads)).map_err(LoadError::from)?;
     Ok((name, config, backend))
 }
 
 fn check_context(options: &BenchOptions, config: &ModelConfig) -> Result<(), BenchError> {
-    let BenchOptions { prompt, generate, .. } = *options;
+    let scenes = options.history.max(options.beside).unwrap_or(0);
+    let (prompt, generate) = (options.longest_prompt().max(scenes), options.generate);
     let limit = config.max_position_embeddings;
     if prompt + generate > limit { Err(BenchError::Context { prompt, generate, limit }) } else { Ok(()) }
 }
 
 /// Room for the largest cell, with each sequence in whole blocks, or for the warm-up where that is larger.
 fn kv_size(options: &BenchOptions) -> KvSize {
-    let per_sequence = (options.prompt + options.generate).max(measure::WARM_UP_TOKENS).next_multiple_of(BLOCK_SIZE);
-    KvSize::Tokens(per_sequence * options.concurrency.iter().copied().max().unwrap_or(1))
+    let per_sequence =
+        (options.longest_prompt() + options.generate).max(measure::WARM_UP_TOKENS).next_multiple_of(BLOCK_SIZE);
+    let cells = per_sequence * options.concurrency.iter().copied().max().unwrap_or(1);
+    let history = options.history.map_or(0, |history| 2 * history + measure::SCENE_TOKENS);
+    let beside = options.beside.map_or(0, |prompt| prompt + measure::SCENE_TOKENS);
+    KvSize::Tokens(cells.max(history).max(beside))
 }
 
 fn commit() -> String {

@@ -12,6 +12,8 @@ use std::{
 
 use fields::Fields;
 
+use super::small_file::{self, SmallFileError};
+
 /// The model's shape, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
@@ -253,17 +255,11 @@ impl ModelConfig {
             Err(source) => return Err(ConfigError::Unreadable { path: dir.to_owned(), source }),
         }
         let path = dir.join("config.json");
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                return Err(ConfigError::MissingFile { dir: dir.to_owned() });
-            }
-            Err(source) => return Err(ConfigError::Unreadable { path, source }),
-        };
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(ConfigError::TooLarge { found: metadata.len(), limit: MAX_FILE_BYTES });
-        }
-        fs::read(&path).map_err(|source| ConfigError::Unreadable { path, source })
+        small_file::read(&path, MAX_FILE_BYTES).map_err(|error| match error {
+            SmallFileError::Missing => ConfigError::MissingFile { dir: dir.to_owned() },
+            SmallFileError::TooLarge { found } => ConfigError::TooLarge { found, limit: MAX_FILE_BYTES },
+            SmallFileError::Unreadable(source) => ConfigError::Unreadable { path, source },
+        })
     }
 
     /// Checks the content of a `config.json`.

@@ -4,6 +4,7 @@
 //! **Architecture Invariant:** the folder has its name only when everything is in it.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -13,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{
     checkpoint::{
         self, Checkpoint,
-        writer::{self, WriteError},
+        writer::{self, Formats, WriteError},
     },
     config::ModelConfig,
     format::Format,
@@ -61,6 +62,12 @@ pub enum ConvertError {
         /// The path.
         path: PathBuf,
     },
+    /// Somebody writes there, or did not come to an end.
+    #[error("{} is there already: another conversion is at it, or one was cut off\nhint: wait for it, or remove that folder", .path.display())]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file or folder cannot be written.
     #[error("{} cannot be written: {source}\nhint: --output_path must lie where this program may write", .path.display())]
     Unwritable {
@@ -84,8 +91,7 @@ pub fn convert(options: &ConvertOptions) -> Result<Converted, ConvertError> {
     if fs::symlink_metadata(output_path).is_ok() {
         return Err(ConvertError::Occupied { path: output_path.clone() });
     }
-    let config_json = load::config_json(model_path)?;
-    let config = ModelConfig::from_json(&config_json).map_err(LoadError::from)?;
+    let (config_json, config) = load::read_config(model_path)?;
     let tokenizer_json = ChatTokenizer::read_json(tokenizer_path).map_err(LoadError::from)?;
     let tokenizer = ChatTokenizer::from_json(&tokenizer_json).map_err(LoadError::from)?;
     load::check_vocabulary(&tokenizer, &config)?;
@@ -96,8 +102,8 @@ pub fn convert(options: &ConvertOptions) -> Result<Converted, ConvertError> {
     let format = precision.main_format(&config, |name| checkpoint.natural(name));
 
     let dir = writer::partial(output_path);
-    fs::create_dir_all(&dir).map_err(|source| ConvertError::Unwritable { path: dir.clone(), source })?;
-    let written = write_folder(&dir, &checkpoint, &config, *precision, options).and_then(|n_bytes| {
+    make_dir(&dir)?;
+    let written = write_folder(&dir, &checkpoint, &config, options).and_then(|n_bytes| {
         put(&dir.join("config.json"), &config_of(&config_json, format))?;
         put(&dir.join("tokenizer.json"), &tokenizer_json)?;
         fs::rename(&dir, output_path)
@@ -111,23 +117,42 @@ pub fn convert(options: &ConvertOptions) -> Result<Converted, ConvertError> {
     Ok(Converted { n_bytes: written?, format })
 }
 
+/// Makes a folder that was not there: what is in it is this run's alone.
+fn make_dir(dir: &Path) -> Result<(), ConvertError> {
+    let unwritable = |path: &Path, source| ConvertError::Unwritable { path: path.to_owned(), source };
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(|source| unwritable(parent, source))?;
+    }
+    fs::create_dir(dir).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => ConvertError::Unfinished { path: dir.to_owned() },
+        _ => unwritable(dir, source),
+    })
+}
+
 fn write_folder(
     dir: &Path,
     checkpoint: &Checkpoint,
     config: &ModelConfig,
-    precision: Precision,
     options: &ConvertOptions,
 ) -> Result<u64, ConvertError> {
+    let formats = Formats::converted(options.precision);
     let source = options.model_path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let n_bytes = writer::write(&dir.join("model.safetensors"), checkpoint.weights(), config, precision, &source)?;
-    for name in COPIED {
-        let folders = [checkpoint::folder(&options.model_path), &options.tokenizer_path];
-        if let Some(from) = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()) {
+    let n_bytes = writer::write(&dir.join("model.safetensors"), checkpoint.weights(), config, formats, &source)?;
+    let folders = [checkpoint::folder(&options.model_path), &options.tokenizer_path];
+    for name in COPIED.map(str::to_owned).into_iter().chain(programs(folders[0])) {
+        if let Some(from) = folders.iter().map(|folder| folder.join(&name)).find(|path| path.is_file()) {
             let path = dir.join(name);
             fs::copy(from, &path).map_err(|source| ConvertError::Unwritable { path, source })?;
         }
     }
     Ok(n_bytes)
+}
+
+/// The Python files that `config.json` may name, with which transformers loads the model; nothing here runs them.
+fn programs(dir: &Path) -> Vec<String> {
+    let names =
+        fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| Path::new(name).extension() == Some(OsStr::new("py"))).collect()
 }
 
 /// `config.json` of what is written: it says in what numbers, and that others cannot read them where they are in blocks.
@@ -141,7 +166,9 @@ fn config_of(config_json: &[u8], format: Format) -> Vec<u8> {
                 "f16" => "float16",
                 _ => "float32",
             };
-            fields.insert("torch_dtype".to_owned(), json!(name));
+            // Newer versions of transformers call it otherwise.
+            let field = if fields.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+            fields.insert(field.to_owned(), json!(name));
         }
         Format::Blocks(blocks) => {
             let how = json!({"quant_method": "xverse-chat", "format": blocks.name()});

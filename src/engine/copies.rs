@@ -1,7 +1,7 @@
 //! Quantised weights that are kept, so that they are made once and not at every start.
 //!
-//! A copy is one file, named by what it was made from: the names, sizes, times and headers of the checkpoint's files and the
-//! formats. **Architecture Invariant:** where a copy cannot be made or used, the weights are quantised as they are read.
+//! A copy is one file, named by what it was made from: the names, sizes, times and headers of the checkpoint's files, its
+//! configuration and the formats. **Architecture Invariant:** where a copy cannot be made or used, the weights are quantised as they are read.
 
 use std::{
     fs,
@@ -13,7 +13,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     backend::cpu::quantized::layout::LAYOUT_VERSION,
-    checkpoint::{Checkpoint, CheckpointError, writer},
+    checkpoint::{
+        Checkpoint,
+        error::CheckpointError,
+        writer::{self, Formats},
+    },
     config::ModelConfig,
     precision::{Precision, Quantize},
 };
@@ -33,7 +37,7 @@ pub fn open_or_make(
     let absolute = |path: &&Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf()).display().to_string();
     let paths: Vec<String> = paths.iter().map(absolute).collect();
     let source = format!("{} --quantize {}", paths.join(" + "), precision.quantize.name());
-    let path = folder.join(format!("{}.safetensors", key(&checkpoint, precision)));
+    let path = folder.join(format!("{}.safetensors", key(&checkpoint, config, precision)));
     if path.exists() {
         match Checkpoint::open_file(&path, config) {
             Ok(copy) => {
@@ -60,15 +64,16 @@ fn make(
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     remove_others(folder, source, path);
-    writer::write(path, checkpoint.weights(), config, precision, source).map_err(|error| error.to_string())?;
+    writer::write(path, checkpoint.weights(), config, Formats::kept(precision), source)
+        .map_err(|error| error.to_string())?;
     Checkpoint::open_file(path, config).map_err(|error| error.to_string())
 }
 
-/// Removes what was made from the same path when other weights were there, and what was left half made.
+/// Removes what was made from the same path when other weights were there, and what was left half made: one server uses a
+/// data folder at a time, so nobody is at it.
 fn remove_others(folder: &Path, source: &str, path: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
-    let partial = writer::partial(path);
-    let files = entries.flatten().map(|entry| entry.path()).filter(|other| *other != path && *other != partial);
+    let files = entries.flatten().map(|entry| entry.path()).filter(|other| *other != path);
     for other in files {
         let is_half_made = other.extension().is_some_and(|extension| extension == "partial");
         if is_half_made || made_from(&other).is_some_and(|made_from| made_from == source) {
@@ -89,7 +94,7 @@ pub fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join("weights")
 }
 
-fn key(checkpoint: &Checkpoint, precision: Precision) -> String {
+fn key(checkpoint: &Checkpoint, config: &ModelConfig, precision: Precision) -> String {
     let mut hash = Sha256::new();
     for file in checkpoint.files() {
         hash.update((file.name.len() as u64).to_le_bytes());
@@ -99,7 +104,8 @@ fn key(checkpoint: &Checkpoint, precision: Precision) -> String {
         let since = file.modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
         hash.update(since.as_nanos().to_le_bytes());
     }
-    hash.update(format!("{precision:?} {LAYOUT_VERSION}"));
+    // How a GGUF's rows are permuted depends on the number of heads.
+    hash.update(format!("{config:?} {precision:?} {LAYOUT_VERSION}"));
     writer::hex(&hash.finalize())[..32].to_owned()
 }
 

@@ -4,13 +4,16 @@
 //! within the bounds of [`Settings`] and leave at least one token of the context to the prompt.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
-use super::config::ModelConfig;
+use super::{
+    config::ModelConfig,
+    small_file::{self, SmallFileError},
+};
 use crate::chat::{
     error::ChatError,
     settings::{Sampling, Settings},
@@ -72,16 +75,14 @@ struct GenerationConfig {
 /// [`GenerationConfigError`] where the file is there and wrong.
 pub fn read(dir: &Path, config: &ModelConfig) -> Result<Sampling, GenerationConfigError> {
     let path = dir.join("generation_config.json");
-    let found = match fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return from_json(b"{}", config),
-        Err(source) => return Err(GenerationConfigError::Unreadable { path, source }),
-    };
-    if found > MAX_FILE_BYTES {
-        return Err(GenerationConfigError::TooLarge { found, limit: MAX_FILE_BYTES });
+    match small_file::read(&path, MAX_FILE_BYTES) {
+        Ok(json) => from_json(&json, config),
+        Err(SmallFileError::Missing) => from_json(b"{}", config),
+        Err(SmallFileError::TooLarge { found }) => {
+            Err(GenerationConfigError::TooLarge { found, limit: MAX_FILE_BYTES })
+        }
+        Err(SmallFileError::Unreadable(source)) => Err(GenerationConfigError::Unreadable { path, source }),
     }
-    let json = fs::read(&path).map_err(|source| GenerationConfigError::Unreadable { path, source })?;
-    from_json(&json, config)
 }
 
 /// Checks the content of a `generation_config.json`.
@@ -111,6 +112,8 @@ pub fn from_json(json: &[u8], config: &ModelConfig) -> Result<Sampling, Generati
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+
+    use std::fs;
 
     use super::*;
 

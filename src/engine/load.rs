@@ -9,26 +9,26 @@ use std::{
     time::Instant,
 };
 
+use serde_json::{Map, Value};
+
 use super::{
     backend::{
         Backend, BackendError,
-        cpu::{CpuBackend, CpuOptions},
-        reference::ReferenceBackend,
+        cuda::{CudaSettings, card_error::CardError},
     },
-    checkpoint::{self, Checkpoint, CheckpointError},
+    checkpoint::{self, Checkpoint, error::CheckpointError},
     config::{ConfigError, ModelConfig},
     copies,
     fingerprint::Fingerprint,
-    format::Format,
     generation_config::{self, GenerationConfigError},
     kv::BLOCK_SIZE,
     kv_type::KvType,
     memory,
     precision::Precision,
     prompt::PromptBuilder,
-    room::{self, KvSize, Need, RoomError},
+    room::{KvSize, RoomError},
+    target::Target,
     tokenizer::{ChatTokenizer, TokenizerError},
-    weights::{NumberType, Weights},
 };
 use crate::chat::info::{ModelInfo, PromptFormat};
 
@@ -53,6 +53,8 @@ pub struct LoadOptions {
     pub kv_size: KvSize,
     /// Folder where quantised weights are kept for the next start; `None` for not at all.
     pub copies: Option<PathBuf>,
+    /// What a card may use.
+    pub cuda: CudaSettings,
     /// Threads that compute; `None` for one less than there are cores.
     pub threads: Option<usize>,
     /// Whether this is the mini model that ships with the project.
@@ -94,6 +96,21 @@ pub enum LoadError {
     /// `config.json`.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The metadata of a GGUF file.
+    #[error("the GGUF file's metadata as {0}")]
+    GgufConfig(ConfigError),
+    /// `config.json` and a GGUF file.
+    #[error(
+        "config.json says that {field} is {config}, the GGUF file beside it {gguf}\nhint: they are not of the same model; give the GGUF file a folder of its own, with the tokenizer"
+    )]
+    ConfigsDiffer {
+        /// Which field.
+        field: &'static str,
+        /// Its value in `config.json`.
+        config: String,
+        /// In the GGUF file.
+        gguf: String,
+    },
     /// `generation_config.json`.
     #[error(transparent)]
     GenerationConfig(#[from] GenerationConfigError),
@@ -105,7 +122,7 @@ pub enum LoadError {
     Tokenizer(#[from] TokenizerError),
     /// Config and tokenizer do not belong together.
     #[error(
-        "the tokenizer has {tokenizer} tokens, config.json says vocab_size {config}\nhint: --tokenizer_path must lead to the tokenizer of this checkpoint"
+        "the tokenizer has {tokenizer} tokens, the model's vocabulary {config}\nhint: --tokenizer_path must lead to the tokenizer of this checkpoint"
     )]
     VocabularyMismatch {
         /// Of the tokenizer.
@@ -113,20 +130,27 @@ pub enum LoadError {
         /// Of the config.
         config: usize,
     },
-    /// This build has no such device.
+    /// There is no card to compute on.
+    #[error(transparent)]
+    Card(#[from] CardError),
+    /// A card computes with something else.
     #[error(
-        "this build has no cuda backend, asked for cuda:{index}\nhint: run with --device cpu, or leave --device out"
+        "{flag} {found} was asked for, on a card it is {expected}\nhint: leave {flag} out, or run with --device cpu"
     )]
-    NoCuda {
-        /// Which card was asked for.
-        index: usize,
+    CudaFormat {
+        /// What was given.
+        flag: &'static str,
+        /// What it asks for.
+        found: &'static str,
+        /// What there is.
+        expected: &'static str,
     },
     /// It does not fit into memory.
     #[error(transparent)]
     Room(#[from] RoomError),
     /// Nobody asked for the cpu, and it would take its time.
     #[error(
-        "there is no gpu backend in this build, and on the cpu this model is expected to take {seconds:.1} s a token: {gib:.1} GiB of weights at {gb_s:.1} GB/s\nhint: --device cpu runs it all the same"
+        "no card is used, and on the cpu this model is expected to take {seconds:.1} s a token: {gib:.1} GiB of weights at {gb_s:.1} GB/s\nhint: --device cpu runs it all the same"
     )]
     Slow {
         /// Seconds a token.
@@ -149,8 +173,8 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// [`LoadError`], with what was found, what was expected and a hint.
 pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let began = Instant::now();
-    let config_json = config_json(&options.model_path)?;
-    let config = ModelConfig::from_json(&config_json)?;
+    let target = Target::choose(options.device, options.cuda)?;
+    let (config_json, config) = read_config(&options.model_path)?;
     let defaults = generation_config::read(checkpoint::folder(&options.model_path), &config)?;
     let tokenizer_json = ChatTokenizer::read_json(&options.tokenizer_path)?;
     let tokenizer = Arc::new(ChatTokenizer::from_json(&tokenizer_json)?);
@@ -168,16 +192,15 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         tracing::warn!("{warning}");
     }
     let n_parameters = checkpoint.n_parameters();
-    let kind = cpu_kind(options.device)?;
-    let (precision, kv_type) = kind.formats(options.precision, options.kv_type);
-    let natural = |name: &str| kind.natural(checkpoint.natural(name));
-    let need = Need::of(&config, precision, natural, kv_type);
-    let n_blocks = room::n_blocks(&config, options.kv_size, need, memory::available())?;
+    let holding = target.holding(options.precision, options.kv_type)?;
+    let precision = holding.precision;
+    let natural = |name: &str| target.natural(checkpoint.natural(name));
+    let n_blocks = target.n_blocks(&config, holding, natural, (options.kv_size, None))?;
     let threads = options.threads.unwrap_or_else(default_threads);
-    if options.device == DeviceChoice::Auto {
-        check_speed(need.weight_bytes, || memory::copy_gb_s(threads, 64))?;
+    if options.device == DeviceChoice::Auto && target.is_cpu() {
+        check_speed(precision.weight_bytes(&config, natural) as f64, || memory::copy_gb_s(threads, 64))?;
     }
-    if let (CpuKind::Paged, Some(folder)) = (kind, &options.copies) {
+    if let (false, Some(folder)) = (matches!(target, Target::Reference), &options.copies) {
         let paths: Vec<&Path> = [Some(&options.model_path), options.adapter_path.as_ref()]
             .into_iter()
             .flatten()
@@ -185,8 +208,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
             .collect();
         checkpoint = copies::open_or_make(folder, checkpoint, &config, (precision, &paths));
     }
-    let cpu = CpuOptions { precision, kv_type, n_blocks, threads };
-    let backend = cpu_backend(kind, &config, checkpoint.into_weights(), cpu)?;
+    let backend = target.make(&config, checkpoint.into_weights(), holding, (n_blocks, threads))?;
     let prompt_format = options.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(&config));
     let spec = backend.spec();
     let kv_capacity_tokens = spec.n_blocks * BLOCK_SIZE;
@@ -212,17 +234,48 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     Ok(Loaded { backend, tokenizer, prompts, info, fingerprint, eos_token_id: config.eos_token_id })
 }
 
-/// The content of `config.json` of the model at `path`, or what a GGUF file says instead.
+/// The configuration of the model at `path`, and the JSON that it stands in: `config.json`, the metadata of a GGUF file, or
+/// the one with what only the other says.
 ///
 /// # Errors
 /// [`LoadError`], with what was found, what was expected and a hint.
-pub fn config_json(path: &Path) -> Result<Vec<u8>, LoadError> {
-    match ModelConfig::read_json(checkpoint::folder(path)) {
+pub fn read_config(path: &Path) -> Result<(Vec<u8>, ModelConfig), LoadError> {
+    let json = match ModelConfig::read_json(checkpoint::folder(path)) {
+        Ok(json) => checkpoint::gguf_config(path)?.map_or_else(|| Ok(json.clone()), |gguf| joined(&json, &gguf))?,
         Err(ConfigError::MissingFile { dir }) => {
-            checkpoint::gguf_config(path)?.ok_or_else(|| ConfigError::MissingFile { dir }.into())
+            let json = checkpoint::gguf_config(path)?.ok_or(ConfigError::MissingFile { dir })?;
+            let config = ModelConfig::from_json(&json).map_err(LoadError::GgufConfig)?;
+            return Ok((json, config));
         }
-        other => Ok(other?),
+        Err(error) => return Err(error.into()),
+    };
+    let config = ModelConfig::from_json(&json)?;
+    Ok((json, config))
+}
+
+/// `config.json` with what only the GGUF file beside it says of the arithmetic; where both say it, they have to agree.
+fn joined(config: &[u8], gguf: &[u8]) -> Result<Vec<u8>, LoadError> {
+    const DECISIVE: [&str; 4] = ["num_attention_heads", "num_key_value_heads", "rms_norm_eps", "rope_theta"];
+    let parse = |json| serde_json::from_slice::<Map<String, Value>>(json);
+    // What is no JSON is refused by whoever reads it.
+    let (Ok(mut fields), Ok(gguf)) = (parse(config), parse(gguf)) else { return Ok(config.to_owned()) };
+    let mut is_changed = false;
+    for field in DECISIVE {
+        let Some(of_gguf) = gguf.get(field) else { continue };
+        match fields.get(field).filter(|value| !value.is_null()) {
+            // GGUF has them in singles.
+            Some(value) if value.as_f64().map(|value| value as f32) == of_gguf.as_f64().map(|value| value as f32) => {}
+            Some(value) => {
+                let (config, gguf) = (value.to_string(), of_gguf.to_string());
+                return Err(LoadError::ConfigsDiffer { field, config, gguf });
+            }
+            None => {
+                fields.insert(field.to_owned(), of_gguf.clone());
+                is_changed = true;
+            }
+        }
     }
+    Ok(if is_changed { Value::Object(fields).to_string().into_bytes() } else { config.to_owned() })
 }
 
 /// A warning where the folder's name says that a checkpoint was not trained for conversations; XVERSE's configuration is the
@@ -236,68 +289,10 @@ pub fn not_a_chat_model(path: &Path) -> Option<String> {
     })
 }
 
-/// The two backends that run on this machine's cores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CpuKind {
-    /// [`CpuBackend`].
-    Paged,
-    /// [`ReferenceBackend`].
-    Reference,
-}
-
-impl CpuKind {
-    /// What a tensor is held in where nothing else was asked for.
-    #[must_use]
-    pub fn natural(self, natural: Format) -> Format {
-        match self {
-            Self::Paged => natural,
-            Self::Reference => Format::Dense(NumberType::F32),
-        }
-    }
-
-    /// What weights, keys and values are held in where this was asked for.
-    #[must_use]
-    pub fn formats(self, precision: Precision, kv_type: Option<KvType>) -> (Precision, KvType) {
-        match self {
-            Self::Paged => (precision, kv_type.unwrap_or(KvType::Bf16)),
-            // It is what others are measured by.
-            Self::Reference => (Precision { number_type: Some(NumberType::F32), ..Precision::default() }, KvType::F32),
-        }
-    }
-}
-
-/// Puts weights behind a backend; the reference backend has but one choice of formats, see [`CpuKind::formats`].
-///
-/// # Errors
-/// [`BackendError`], where a tensor cannot be read.
-pub fn cpu_backend(
-    kind: CpuKind,
-    config: &ModelConfig,
-    weights: Arc<dyn Weights>,
-    options: CpuOptions,
-) -> Result<Box<dyn Backend>, BackendError> {
-    Ok(match kind {
-        CpuKind::Paged => Box::new(CpuBackend::new(config, weights, options)?),
-        CpuKind::Reference => Box::new(ReferenceBackend::new(config, weights, options.n_blocks)?),
-    })
-}
-
 /// One less than there are cores, so that the server has one; at least one.
 #[must_use]
 pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1))
-}
-
-/// Which of them a choice of device means.
-///
-/// # Errors
-/// [`LoadError::NoCuda`].
-pub fn cpu_kind(device: DeviceChoice) -> Result<CpuKind, LoadError> {
-    match device {
-        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(CpuKind::Paged),
-        DeviceChoice::Reference => Ok(CpuKind::Reference),
-        DeviceChoice::Cuda(index) => Err(LoadError::NoCuda { index }),
-    }
 }
 
 /// Refuses a tokenizer that is not this config's.
@@ -351,6 +346,7 @@ mod tests {
             kv_type: None,
             kv_size: KvSize::Tokens(64),
             copies: None,
+            cuda: CudaSettings::default(),
             threads: Some(1),
             is_mini: true,
         })
@@ -364,6 +360,19 @@ mod tests {
         let prompt = loaded.prompts.build(&talk, 32).unwrap();
         assert_eq!(prompt.dropped_rounds, 1);
         assert!(prompt.ids.len() <= 32, "{}", prompt.ids.len());
+    }
+
+    #[test]
+    fn config_json_and_gguf_beside_each_other_say_the_same_or_are_refused() {
+        let gguf = br#"{"num_attention_heads": 4, "rms_norm_eps": 9.999999974752427e-7, "rope_theta": 500000.0}"#;
+        let of = |config: &str| joined(config.as_bytes(), gguf).map(|json| String::from_utf8(json).unwrap());
+        let same = r#"{"num_attention_heads": 4, "rms_norm_eps": 1e-06, "rope_theta": 500000}"#;
+        assert_eq!(of(same).unwrap(), same);
+        let filled: Value = serde_json::from_str(&of(r#"{"num_attention_heads": 4}"#).unwrap()).unwrap();
+        assert_eq!(filled["rope_theta"], 500_000.0);
+        let refused = of(r#"{"rope_theta": 10000.0}"#).unwrap_err().to_string();
+        assert!(refused.contains("rope_theta is 10000.0, the GGUF file beside it 500000.0"), "{refused}");
+        assert_eq!(of("no json").unwrap(), "no json");
     }
 
     #[test]

@@ -5,6 +5,10 @@
 use std::{fs, hint::black_box, path::Path, time::Instant};
 
 const ROUNDS: usize = 5;
+/// What measuring may take in all, where that leaves each thread [`LEAST_MIB`].
+const MOST_MIB: usize = 1024;
+/// More than one core's caches.
+const LEAST_MIB: usize = 4;
 
 /// Bytes that can be had without swapping, by the machine and by the limit of a container; `None` where neither says.
 #[must_use]
@@ -35,10 +39,10 @@ fn left_in_group(root: &Path, group: &Path) -> Option<f64> {
 }
 
 /// 10⁹ bytes read and written a second by copying `mib_per_thread` with each of `threads` threads, which should be more
-/// than the caches hold; the best of a few rounds.
+/// than the caches hold; less with many threads, so that it is never much memory. The best of a few rounds.
 #[must_use]
 pub fn copy_gb_s(threads: usize, mib_per_thread: usize) -> f64 {
-    let bytes_per_thread = mib_per_thread << 20;
+    let bytes_per_thread = mib_per_thread.min(MOST_MIB / (2 * threads)).max(LEAST_MIB) << 20;
     let mut buffers: Vec<(Vec<u64>, Vec<u64>)> =
         (0..threads).map(|_| (vec![1; bytes_per_thread / 8], vec![2; bytes_per_thread / 8])).collect();
     let mut best: f64 = 0.0;

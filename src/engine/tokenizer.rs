@@ -10,12 +10,14 @@ pub mod fixture;
 
 use std::{
     collections::HashSet,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
+
+use super::small_file::{self, SmallFileError};
 
 /// Text to ids and back; text never becomes a special token.
 #[derive(Debug)]
@@ -132,17 +134,14 @@ impl ChatTokenizer {
     pub fn read_json(dir: &Path) -> Result<Vec<u8>, TokenizerError> {
         for name in ["tokenizer.json.update", "tokenizer.json"] {
             let path = dir.join(name);
-            let found = match fs::metadata(&path) {
-                Ok(metadata) => metadata.len(),
-                Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                    continue;
+            return match small_file::read(&path, MAX_FILE_BYTES) {
+                Err(SmallFileError::Missing) => continue,
+                Err(SmallFileError::TooLarge { found }) => {
+                    Err(TokenizerError::TooLarge { path, found, limit: MAX_FILE_BYTES })
                 }
-                Err(source) => return Err(TokenizerError::Unreadable { path, source }),
+                Err(SmallFileError::Unreadable(source)) => Err(TokenizerError::Unreadable { path, source }),
+                Ok(json) => Ok(json),
             };
-            if found > MAX_FILE_BYTES {
-                return Err(TokenizerError::TooLarge { path, found, limit: MAX_FILE_BYTES });
-            }
-            return fs::read(&path).map_err(|source| TokenizerError::Unreadable { path, source });
         }
         Err(TokenizerError::Missing { dir: dir.to_owned() })
     }

@@ -38,8 +38,8 @@ pub struct EngineOptions {
     /// Most requests taken beyond `max_running`. Where keys and values have no room for so many at once, more of those
     /// taken wait.
     pub max_waiting: usize,
-    /// Most prompt tokens a step reads while others decode.
-    pub prefill_chunk: usize,
+    /// Most prompt tokens a step reads; `None` for what suits the backend.
+    pub prefill_chunk: Option<usize>,
     /// Slowest pace of steps in milliseconds, for tests and demonstrations; 0 for none.
     pub min_step_ms: u64,
     /// Overwrite blocks that were given back with NaN, so that reading one shows; for tests.
@@ -53,7 +53,7 @@ impl Default for EngineOptions {
         Self {
             max_running: 32,
             max_waiting: 64,
-            prefill_chunk: 256,
+            prefill_chunk: None,
             min_step_ms: 0,
             poison_freed_blocks: false,
             stall_floor: Duration::from_secs(30),

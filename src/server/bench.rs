@@ -20,8 +20,10 @@ pub fn bench(args: &BenchArgs) -> Result<Report, Failure> {
         precision: model::precision(args.dtype, args.quantize),
         kv_type: model::kv_type(args.kv_dtype),
         threads: args.threads.map_or_else(default_threads, |threads| threads as usize),
-        prompt: args.prompt as usize,
+        prompts: args.prompt.iter().map(|n| *n as usize).collect(),
         generate: args.generate as usize,
+        history: args.history.map(|n| n as usize),
+        beside: args.beside.map(|n| n as usize),
         concurrency: args.concurrency.iter().map(|n| *n as usize).collect(),
     };
     let report = bench::run(&options, command_line(std::env::args_os())).map_err(|error| match error {

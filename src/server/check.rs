@@ -11,18 +11,21 @@ use super::{
 use crate::{
     chat::settings::Sampling,
     engine::{
+        backend::cuda::CudaSettings,
         checkpoint::{
             self, Checkpoint,
+            error::abridged,
             verify::{self, Verified},
         },
         config::ModelConfig,
         format::Format,
         generation_config,
         kv_type::KvType,
-        load::{self, check_vocabulary, not_a_chat_model},
+        load::{self, DeviceChoice, check_vocabulary, not_a_chat_model},
         precision::{Precision, Quantize},
         prompt::PromptBuilder,
         room::Need,
+        target::Target,
         tokenizer::ChatTokenizer,
     },
 };
@@ -38,10 +41,20 @@ pub fn check(args: &CheckArgs) -> Result<String, Failure> {
     match parts {
         Some(parts) if problems.is_empty() => {
             let verified = if args.verify { verify(&choice, &parts)? } else { Vec::new() };
-            Ok(report(&choice, &parts, &verified))
+            Ok(report(&choice, &parts, &verified) + &card(&choice, &parts)?)
         }
         _ => Err(Failure::Refused(problems.join("\n\n"))),
     }
+}
+
+/// What a card that was asked for computes.
+fn card(choice: &model::ModelChoice, parts: &Parts) -> Result<String, Failure> {
+    let DeviceChoice::Cuda(_) = choice.device else { return Ok(String::new()) };
+    let failed = |error: String| Failure::Refused(error);
+    let mut target =
+        Target::choose(choice.device, CudaSettings::default()).map_err(|error| failed(error.to_string()))?;
+    let findings = target.findings(&parts.config).map_err(|error| failed(error.to_string()))?;
+    Ok(lines(&findings.into_iter().map(|finding| ("card", finding)).collect::<Vec<_>>()))
 }
 
 /// What was found in the folders.
@@ -49,16 +62,17 @@ struct Parts {
     config: ModelConfig,
     defaults: Sampling,
     checkpoint: Checkpoint,
+    /// Of the checkpoint, without an adapter's.
+    n_files: usize,
 }
 
 impl Parts {
     /// Reads what can be read and puts what is wrong with the rest into `problems`.
     fn read(choice: &model::ModelChoice, problems: &mut Vec<String>) -> Option<Self> {
         let mut good = |problem: String| problems.push(problem);
-        let json = load::config_json(&choice.model_path).map_err(|error| good(error.to_string())).ok();
-        let config = json.and_then(|json| ModelConfig::from_json(&json).map_err(|error| good(error.to_string())).ok());
+        let config = load::read_config(&choice.model_path).map_err(|error| good(error.to_string())).ok();
         let tokenizer = ChatTokenizer::open(&choice.tokenizer_path).map_err(|error| good(error.to_string())).ok();
-        let config = config?;
+        let (_, config) = config?;
         if let Some(Err(error)) = tokenizer.map(|tokenizer| check_vocabulary(&tokenizer, &config)) {
             good(error.to_string());
         }
@@ -68,13 +82,14 @@ impl Parts {
         let checkpoint = Checkpoint::inspect(&choice.model_path, &config)
             .map_err(|errors| errors.iter().for_each(|error| good(error.to_string())))
             .ok();
+        let n_files = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.files().len());
         let checkpoint = match (checkpoint, &choice.adapter_path) {
             (Some(checkpoint), Some(dir)) => {
                 checkpoint.with_adapter(dir, &config).map_err(|error| good(error.to_string())).ok()
             }
             (checkpoint, _) => checkpoint,
         };
-        Some(Self { defaults: defaults?, checkpoint: checkpoint?, config })
+        Some(Self { defaults: defaults?, checkpoint: checkpoint?, n_files, config })
     }
 }
 
@@ -90,11 +105,10 @@ fn verify(choice: &model::ModelChoice, parts: &Parts) -> Result<Vec<Verified>, F
 }
 
 fn report(choice: &model::ModelChoice, parts: &Parts, verified: &[Verified]) -> String {
-    let Parts { config, defaults, checkpoint } = parts;
+    let Parts { config, defaults, checkpoint, n_files } = parts;
     let format = choice.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(config));
     let natural = |name: &str| checkpoint.natural(name);
     let stored = Precision::default().main_format(config, natural).name();
-    let n_files = checkpoint.files().len();
     let mut facts = vec![
         ("model", format!("{}, {} parameters", choice.model_path.display(), count(checkpoint.n_parameters()))),
         (
@@ -134,7 +148,7 @@ fn report(choice: &model::ModelChoice, parts: &Parts, verified: &[Verified]) -> 
         facts.push(("adapter", format!("changes {} matrices", checkpoint.adapted().len())));
     }
     if !checkpoint.unused().is_empty() {
-        facts.push(("unused", checkpoint.unused().join(", ")));
+        facts.push(("unused", abridged(checkpoint.unused())));
     }
     if let Some(warning) = not_a_chat_model(&choice.model_path) {
         facts.push(("warning", warning));

@@ -35,6 +35,43 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Measure load time, time to first token and tokens a second
     Bench(BenchArgs),
+    /// Write the logits of token ids, for comparing with other programs
+    Logits(LogitsArgs),
+}
+
+/// Flags of `logits`.
+#[derive(Debug, Args)]
+pub struct LogitsArgs {
+    /// Folder with config.json and weights, or a GGUF file
+    #[arg(long = "model_path")]
+    pub model_path: PathBuf,
+    /// JSON with lists of token ids
+    #[arg(long)]
+    pub ids: PathBuf,
+    /// Where to write: f32, little endian, shape (position, vocabulary), one list after the other
+    #[arg(long)]
+    pub output: PathBuf,
+    /// auto, cpu, reference, cuda or cuda:N
+    #[arg(long, default_value = "auto", value_parser = device)]
+    pub device: DeviceChoice,
+    /// auto, bf16, f16 or f32
+    #[arg(long, value_parser = dtype)]
+    pub dtype: Option<Dtype>,
+    /// none, 8 or 4
+    #[arg(long, value_parser = quantize)]
+    pub quantize: Option<Quantize>,
+    /// Tokens that are computed at once
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunk: u32,
+    /// All lists in the same steps
+    #[arg(long)]
+    pub together: bool,
+    /// Nothing recorded on a card
+    #[arg(long = "no_graphs")]
+    pub no_graphs: bool,
+    /// Threads that compute [default: one less than there are cores]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
 }
 
 /// Flags of `serve`; each may also be an environment variable, `XVERSE_` and the flag's name in capitals.
@@ -137,7 +174,7 @@ pub struct BenchArgs {
     /// Random weights of this shape: 13b, 7b, 1b or mini
     #[arg(long = "random_weights", value_parser = ["13b", "7b", "1b", "mini"])]
     pub random_weights: Option<String>,
-    /// auto, cpu or reference
+    /// auto, cpu, reference, cuda or cuda:N
     #[arg(long, default_value = "auto", value_parser = device)]
     pub device: DeviceChoice,
     /// auto, bf16, f16 or f32
@@ -149,15 +186,21 @@ pub struct BenchArgs {
     /// auto, bf16, f16, f32 or int8
     #[arg(long = "kv_dtype", value_parser = kv_dtype)]
     pub kv_dtype: Option<KvChoice>,
-    /// Tokens of each prompt
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
-    pub prompt: u32,
+    /// Tokens of each prompt, one measurement for each of several separated by commas
+    #[arg(long, default_value = "512", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt: Vec<u32>,
     /// Tokens to generate for each
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub generate: u32,
-    /// How many sequences at once, separated by commas
+    /// How many sequences at once, one measurement for each of several separated by commas
     #[arg(long, default_value = "1,4,8", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub concurrency: Vec<u32>,
+    /// Also the time to first token of a second turn whose history of so many tokens is known
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub history: Option<u32>,
+    /// Also the longest gap between two tokens of an answer while a prompt of so many tokens is read
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub beside: Option<u32>,
     /// Threads that compute [default: one less than there are cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Option<u32>,
@@ -338,9 +381,11 @@ mod tests {
     }
 
     #[test]
-    fn bench_takes_a_list_of_concurrencies() {
-        let cli = parse(&["bench", "--random-weights", "1b", "--concurrency", "1,2"]).unwrap();
-        assert!(matches!(cli.command, Some(Command::Bench(args)) if args.concurrency == [1, 2]));
+    fn bench_takes_lists() {
+        let cli = parse(&["bench", "--random-weights", "1b", "--concurrency", "1,2", "--prompt", "9,8"]).unwrap();
+        assert!(
+            matches!(cli.command, Some(Command::Bench(args)) if args.concurrency == [1, 2] && args.prompt == [9, 8])
+        );
         for flag in ["--threads=0", "--model_path=x", "--quantize=3", "--concurrency=0"] {
             assert_eq!(parse(&["bench", "--random_weights=1b", flag]).unwrap_err().exit_code(), 2, "{flag}");
         }

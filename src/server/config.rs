@@ -19,7 +19,7 @@ use leptos::config::LeptosOptions;
 
 use self::file::{FileConfig, LimitsSection};
 use super::{access::AccessToken, cli::ServeArgs, failure::Failure, rates::Rate};
-use crate::engine::{copies, load::LoadOptions, room::KvSize, worker::EngineOptions};
+use crate::engine::{backend::cuda::CudaSettings, copies, load::LoadOptions, room::KvSize, worker::EngineOptions};
 
 /// Most of anything that is counted: beyond it something would overflow or take all memory, and nobody means it.
 const MOST: u64 = 1_000_000;
@@ -183,7 +183,11 @@ impl Config {
                 max_running: at_least_one("max_running", args.max_running.or(file.limits.max_running), 32)? as usize,
                 max_waiting: bounded("max_waiting", args.max_waiting.or(file.limits.max_waiting), 64, 0..=MOST)?
                     as usize,
-                prefill_chunk: at_least_one("prefill_chunk", file.engine.prefill_chunk, 256)?,
+                prefill_chunk: file
+                    .engine
+                    .prefill_chunk
+                    .map(|chunk| at_least_one("prefill_chunk", Some(chunk), chunk))
+                    .transpose()?,
                 min_step_ms: bounded("min_step_ms", file.engine.min_step_ms, 0, 0..=MOST)?,
                 ..EngineOptions::default()
             },
@@ -197,6 +201,12 @@ impl Config {
                 kv_type: model.kv_type,
                 kv_size: args.kv_memory.map_or(KvSize::Auto, KvSize::Gib),
                 threads: file.engine.threads.map(|threads| at_least_one("threads", Some(threads), 1)).transpose()?,
+                cuda: CudaSettings {
+                    graphs: file.engine.cuda_graphs.unwrap_or(true),
+                    sampler: file.engine.cuda_sampler.unwrap_or(true),
+                    cublas: file.engine.cuda_cublas.unwrap_or(true),
+                    ..CudaSettings::default()
+                },
                 is_mini: model.is_mini,
                 copies: file.storage.quantized_copies.unwrap_or(true).then(|| copies::folder(&data_dir)),
             },

@@ -4,18 +4,20 @@
 
 use std::process::ExitCode;
 
+use super::report::printable;
+
 /// The program cannot start or go on. Its text is what stands on the terminal: lowercase, what was found, what was
 /// expected, then a line `hint: …`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The address cannot be listened on.
-    #[error("{0}")]
+    #[error("{}", printable(.0))]
     Address(String),
     /// The device or the server itself failed while it ran.
-    #[error("{0}")]
+    #[error("{}", printable(.0))]
     Device(String),
     /// The model, the tokenizer or the configuration was refused.
-    #[error("{0}")]
+    #[error("{}", printable(.0))]
     Refused(String),
 }
 

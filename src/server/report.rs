@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::{
     chat::info::{ModelInfo, PromptFormat},
-    engine::load::DeviceChoice,
+    engine::{backend::cuda::card, load::DeviceChoice},
 };
 
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -15,8 +15,13 @@ const KIB: f64 = 1024.0;
 #[must_use]
 pub fn loaded(model: &ModelInfo, asked: DeviceChoice) -> String {
     let device = match asked {
-        DeviceChoice::Auto => format!("{}, since this build has no gpu backend and the model fits", model.device),
-        DeviceChoice::Cpu | DeviceChoice::Reference | DeviceChoice::Cuda(_) => model.device.clone(),
+        DeviceChoice::Auto if model.device == "cpu" => {
+            let why = if card::IS_BUILT { "no card could be used" } else { "this build has no gpu backend" };
+            format!("cpu, since {why} and the model fits")
+        }
+        DeviceChoice::Auto | DeviceChoice::Cpu | DeviceChoice::Reference | DeviceChoice::Cuda(_) => {
+            model.device.clone()
+        }
     };
     lines(&[
         ("model", format!("{}, {} parameters", model.name, count(model.n_parameters))),
@@ -34,8 +39,22 @@ pub fn loaded(model: &ModelInfo, asked: DeviceChoice) -> String {
 pub fn lines(facts: &[(&str, String)]) -> String {
     facts.iter().fold(String::new(), |mut text, (name, value)| {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{name:<9} {value}");
+        let _ = writeln!(text, "{name:<9} {}", printable(value));
         text
+    })
+}
+
+/// The text without what a terminal would obey: names in files come from elsewhere.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let escaped = |character: char| character.is_control() && character != '\n';
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
+        if escaped(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+        shown
     })
 }
 
@@ -72,7 +91,13 @@ pub fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::settings::Sampling;
+    use crate::{chat::settings::Sampling, server::failure::Failure};
+
+    #[test]
+    fn a_terminal_is_told_nothing_but_lines() {
+        assert_eq!(printable("模型 a\n\u{1b}]0;x\u{7}\r\u{9b}"), "模型 a\n\\u{1b}]0;x\\u{7}\\r\\u{9b}");
+        assert!(!Failure::Refused("\u{1b}[2J".to_owned()).to_string().contains('\u{1b}'));
+    }
 
     #[test]
     fn the_report_says_what_is_loaded_and_how() {

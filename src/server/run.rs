@@ -23,7 +23,9 @@ use super::{
     config::{Config, environment},
     convert::convert,
     failure::Failure,
-    listener, log, report,
+    listener, log,
+    logits::logits,
+    report,
     router::router,
     shutdown::{Signals, until_told},
     state::{Ready, Server},
@@ -60,6 +62,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Serve(args)) => serve(*args),
         Some(Command::Check(args)) => check(&args).map(|report| print!("{report}")),
         Some(Command::Convert(args)) => convert(&args).map(|report| print!("{report}")),
+        Some(Command::Logits(args)) => logits(&args),
         Some(Command::Bench(args)) => bench(&args).map(|report| print!("{}", report.table())),
     }
 }

@@ -10,7 +10,7 @@ use xverse_chat::engine::{
         reference::ReferenceBackend,
     },
     block_format::BlockFormat,
-    checkpoint::{Checkpoint, CheckpointError},
+    checkpoint::{Checkpoint, error::CheckpointError},
     config::ModelConfig,
     format::Format,
     kv::BlockId,
@@ -123,7 +123,7 @@ fn a_gguf_file_alone_is_a_model() {
     let path = dir.path().join("chat.gguf");
     std::fs::copy(folder("gguf").join("model.gguf"), &path).unwrap();
     for path in [path.as_path(), dir.path()] {
-        let config = ModelConfig::from_json(&load::config_json(path).unwrap()).unwrap();
+        let config = load::read_config(path).unwrap().1;
         let checkpoint = Checkpoint::open(path, &config).unwrap();
         agrees(in_singles(&config, checkpoint), &expected("gguf"));
     }

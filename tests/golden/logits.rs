@@ -1,6 +1,7 @@
 //! Both backends, loaded from checkpoint folders, against transformers.
 
 use xverse_chat::engine::{
+    backend::cuda::CudaSettings,
     kv_type::KvType,
     load::{DeviceChoice, LoadOptions, Loaded, load},
     precision::Precision,
@@ -28,6 +29,7 @@ pub fn loaded(model: &GoldenModel, device: DeviceChoice) -> Loaded {
         // What is rounded when it is kept differs from what is not.
         kv_type: Some(KvType::F32),
         kv_size: KvSize::Auto,
+        cuda: CudaSettings::default(),
         threads: Some(2),
         copies: None,
         is_mini: false,

@@ -26,6 +26,7 @@ impl PlainBackend {
             vocab_size: model.vocab_size(),
             max_positions: usize::MAX,
             n_blocks: 64,
+            prefill_chunk: 256,
             weight_bytes: 0,
             dtype: "f32",
         };

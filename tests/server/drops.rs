@@ -34,7 +34,7 @@ const LONG: &str = "a question of so many characters that it takes three steps t
 impl Moment {
     fn house(self) -> House {
         let max_running = if self == Self::Queued { 1 } else { 4 };
-        House::build(Plan { is_held: true, max_running, prefill_chunk: 12, ..Plan::default() })
+        House::build(Plan { is_held: true, max_running, prefill_chunk: Some(12), ..Plan::default() })
     }
 
     /// Whether the engine's event says that a request of three chunks is so far.

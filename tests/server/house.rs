@@ -46,7 +46,7 @@ pub struct Plan {
     pub context: usize,
     pub max_running: usize,
     pub max_waiting: usize,
-    pub prefill_chunk: usize,
+    pub prefill_chunk: Option<usize>,
     pub limits: Limits,
     /// Which checkpoint it is.
     pub weights: [u8; 32],

@@ -213,10 +213,10 @@ fn told_twice_it_waits_for_nothing() {
 #[test]
 fn told_to_end_while_the_model_loads_it_ends() {
     let program = Program::new();
-    let config = program.model(json!({})).join("config.json");
-    std::fs::remove_file(&config).unwrap();
+    let weights = program.model(json!({})).join("model.safetensors");
+    std::fs::remove_file(&weights).unwrap();
     // Whoever opens it to read waits for somebody who writes.
-    assert!(Command::new("mkfifo").arg(&config).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(&weights).status().unwrap().success());
     let mut running = Running::start(program);
     assert_eq!(running.client(0).told("GET", "/readyz", "").0, 503);
     let told = Instant::now();

@@ -47,6 +47,7 @@ impl Stage {
             vocab_size: letters::tokenizer().vocab_size(),
             max_positions: self.context,
             n_blocks: self.n_contexts * self.context.div_ceil(BLOCK_SIZE),
+            prefill_chunk: 256,
             weight_bytes: 0,
             dtype: "f32",
         }

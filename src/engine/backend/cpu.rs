@@ -72,10 +72,11 @@ impl CpuBackend {
             vocab_size: config.vocab_size,
             max_positions: config.max_position_embeddings,
             n_blocks,
+            prefill_chunk: 256,
             weight_bytes: precision.weight_bytes(config, natural),
             dtype: precision.main_format(config, natural).name(),
         };
-        let model = pool.install(|| Model::load(config, source, precision))?;
+        let model = pool.install(|| Model::load(config, source, precision, n_blocks * BLOCK_SIZE))?;
         let cache = Cache::new(config, kv_type, n_blocks).map_err(BackendError::NoRoom)?;
         Ok(Self { spec, model, cache, arithmetic: Arithmetic::detect(), pool })
     }

@@ -58,7 +58,11 @@ pub fn outputs(
     outputs
 }
 
-fn add(row: &Row, position: usize, logits: &[f32], output: &mut RowOutput) -> Result<(), SamplingError> {
+/// Adds to a row's output what follows from the logits of one of its positions.
+///
+/// # Errors
+/// [`SamplingError`].
+pub(super) fn add(row: &Row, position: usize, logits: &[f32], output: &mut RowOutput) -> Result<(), SamplingError> {
     if row.logits {
         output.logits.extend_from_slice(logits);
     }

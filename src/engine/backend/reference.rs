@@ -43,6 +43,7 @@ impl ReferenceBackend {
             vocab_size: config.vocab_size,
             max_positions: config.max_position_embeddings,
             n_blocks,
+            prefill_chunk: 256,
             weight_bytes: checkpoint::n_parameters(config) * DType::F32.size_in_bytes() as u64,
             dtype: "f32",
         };

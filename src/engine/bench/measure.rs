@@ -13,7 +13,6 @@ use crate::{
         backend::{Backend, SequenceId},
         request::{CacheScope, GenerationRequest, LogprobsRequest},
         scheduler::{Outcome, Scheduler, SchedulerLimits},
-        worker::EngineOptions,
     },
 };
 
@@ -32,6 +31,98 @@ pub(super) fn warm_up(backend: &mut dyn Backend) -> Result<(), BenchError> {
     times(backend, prompt, generate, 1).map(|_| ())
 }
 
+/// Tokens that scenes need room for beside what is asked for.
+pub(super) const SCENE_TOKENS: usize = 512;
+/// Tokens that a second turn adds.
+const NEW_TOKENS: usize = 32;
+/// Tokens of the answer beside which a prompt is read, and of its own prompt.
+const ANSWER_TOKENS: usize = 300;
+const QUESTION_TOKENS: usize = 64;
+
+/// Milliseconds to the first token of a second turn, whose `history` the first one left behind.
+pub(super) fn second_turn(backend: &mut dyn Backend, history: usize) -> Result<f64, BenchError> {
+    let spec = backend.spec();
+    let (vocab_size, n_blocks, prefill_chunk) = (spec.vocab_size, spec.n_blocks, spec.prefill_chunk);
+    let mut scheduler =
+        Scheduler::new(SchedulerLimits { max_running: 1, prefill_chunk, eos_token_id: u32::MAX }, n_blocks);
+    let mut turn = |index: u64, n_prompt: usize| {
+        let mut request = request(0, n_prompt, 1, vocab_size);
+        request.scope = CacheScope::Shared(1);
+        let began = Instant::now();
+        scheduler.submit(SequenceId(index), request);
+        let mut first = None;
+        run_until(backend, &mut scheduler, |_| {
+            first = Some(began.elapsed());
+            true
+        })?;
+        Ok::<_, BenchError>(first.unwrap_or_default())
+    };
+    turn(0, history)?;
+    Ok(turn(1, history + NEW_TOKENS)?.as_secs_f64() * 1e3)
+}
+
+/// Milliseconds between two tokens of an answer at most, while a prompt is read beside it.
+pub(super) fn beside(backend: &mut dyn Backend, prompt: usize) -> Result<f64, BenchError> {
+    let spec = backend.spec();
+    let (vocab_size, n_blocks, prefill_chunk) = (spec.vocab_size, spec.n_blocks, spec.prefill_chunk);
+    let mut scheduler =
+        Scheduler::new(SchedulerLimits { max_running: 2, prefill_chunk, eos_token_id: u32::MAX }, n_blocks);
+    let (answer, other) = (SequenceId(0), SequenceId(1));
+    scheduler.submit(answer, request(0, QUESTION_TOKENS, ANSWER_TOKENS, vocab_size));
+    let mut n_drawn = 0;
+    run_until(backend, &mut scheduler, |_| {
+        n_drawn += 1;
+        n_drawn == 8
+    })?;
+    scheduler.submit(other, request(1, prompt, 1, vocab_size));
+    let (mut last, mut worst, mut is_read) = (Instant::now(), Duration::ZERO, false);
+    run_until(backend, &mut scheduler, |sequence| {
+        if sequence == answer {
+            worst = worst.max(last.elapsed());
+            last = Instant::now();
+            // The gap in which the prompt was finished counts, too.
+            return is_read;
+        }
+        is_read = true;
+        false
+    })?;
+    for outcome in scheduler.end_all(crate::engine::request::EngineEnd::Cancelled) {
+        if let Outcome::Ended(sequence, _) = outcome {
+            backend.release(sequence);
+        }
+    }
+    Ok(worst.as_secs_f64() * 1e3)
+}
+
+/// Runs steps until `stop` says so of a sequence that has drawn, or nothing is left.
+fn run_until(
+    backend: &mut dyn Backend,
+    scheduler: &mut Scheduler,
+    mut stop: impl FnMut(SequenceId) -> bool,
+) -> Result<(), BenchError> {
+    loop {
+        let batch = scheduler.plan();
+        if batch.rows.is_empty() {
+            return Ok(());
+        }
+        let outputs = backend.step(&batch)?;
+        if let Some(Err(error)) = outputs.iter().find(|output| output.is_err()) {
+            return Err((*error).into());
+        }
+        let mut is_over = false;
+        for outcome in scheduler.step_done(&batch, outputs) {
+            match outcome {
+                Outcome::Drawn(sequence, ..) => is_over |= stop(sequence),
+                Outcome::Ended(sequence, _) => backend.release(sequence),
+                Outcome::Queued(..) | Outcome::Prefilled { .. } | Outcome::PromptLogprobs(..) => {}
+            }
+        }
+        if is_over {
+            return Ok(());
+        }
+    }
+}
+
 /// Submits `concurrency` sequences at once and runs them to their ends.
 pub(super) fn times(
     backend: &mut dyn Backend,
@@ -40,12 +131,8 @@ pub(super) fn times(
     concurrency: usize,
 ) -> Result<Times, BenchError> {
     let spec = backend.spec();
-    let (vocab_size, n_blocks) = (spec.vocab_size, spec.n_blocks);
-    let limits = SchedulerLimits {
-        max_running: concurrency,
-        prefill_chunk: EngineOptions::default().prefill_chunk,
-        eos_token_id: u32::MAX,
-    };
+    let (vocab_size, n_blocks, prefill_chunk) = (spec.vocab_size, spec.n_blocks, spec.prefill_chunk);
+    let limits = SchedulerLimits { max_running: concurrency, prefill_chunk, eos_token_id: u32::MAX };
     let mut scheduler = Scheduler::new(limits, n_blocks);
     let mut tokens: HashMap<SequenceId, Vec<Duration>> = HashMap::new();
     let began = Instant::now();
@@ -92,8 +179,15 @@ fn request(index: u64, prompt: usize, generate: usize, vocab_size: usize) -> Gen
 }
 
 impl Times {
-    /// The figures, where a decode step can't take less than `floor_s` seconds.
-    pub(super) fn cell(&self, prompt: usize, generate: usize, concurrency: usize, floor_s: f64) -> Cell {
+    /// The figures, where a decode step must read `step_gb` and memory gives `copy_gb_s`.
+    pub(super) fn cell(
+        &self,
+        prompt: usize,
+        generate: usize,
+        concurrency: usize,
+        step_gb: f64,
+        copy_gb_s: f64,
+    ) -> Cell {
         let seconds = |time: &Duration| time.as_secs_f64();
         let mut firsts: Vec<f64> = self.tokens.values().filter_map(|times| times.first()).map(seconds).collect();
         firsts.sort_by(f64::total_cmp);
@@ -123,7 +217,8 @@ impl Times {
             decode_tok_s: if end > all_decode { after as f64 / (end - all_decode) } else { 0.0 },
             itl_p50_ms: itl_p50 * 1e3,
             itl_p99_ms: percentile(&gaps, 0.99) * 1e3,
-            floor_share: if itl_p50 > 0.0 { floor_s / itl_p50 } else { 0.0 },
+            step_gb,
+            floor_share: if itl_p50 > 0.0 { step_gb / copy_gb_s / itl_p50 } else { 0.0 },
         }
     }
 }

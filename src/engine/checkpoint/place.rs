@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::{
-    CheckpointError,
+    error::CheckpointError,
     file_header::{Header, StoredTensor},
     gguf::permutation::HeadPermutation,
     gptq::{self, Sizes, config::GptqConfig, error::GptqError},

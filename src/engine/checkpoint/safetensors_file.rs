@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
 
 use super::{
-    CheckpointError,
+    error::CheckpointError,
     file_header::{Header, StoredTensor},
     stored_type::StoredType,
 };

@@ -11,7 +11,8 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{CheckpointError, file_header::Header, gguf, pickle, safetensors_file};
+use super::{error::CheckpointError, file_header::Header, gguf, pickle, safetensors_file};
+use crate::engine::small_file::{self, SmallFileError};
 
 /// How weights are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(super) struct Shards {
     pub(super) format: FileFormat,
     pub(super) paths: Vec<PathBuf>,
     /// Where there is one.
-    index: &'static str,
+    index: String,
     /// Which tensor is in which file, where there is an index.
     claims: BTreeMap<String, String>,
 }
@@ -79,7 +80,7 @@ impl FileFormat {
 impl Shards {
     /// One file.
     pub(super) fn one(format: FileFormat, path: PathBuf) -> Self {
-        Self { format, paths: vec![path], index: "", claims: BTreeMap::new() }
+        Self { format, paths: vec![path], index: String::new(), claims: BTreeMap::new() }
     }
 
     /// What the index says that does not hold by `holds(tensor, file)`; of each file one tensor.
@@ -87,7 +88,7 @@ impl Shards {
         let broken = self.claims.iter().filter(|(tensor, file)| !holds(tensor, file));
         let by_file: BTreeMap<&String, &String> = broken.map(|(tensor, file)| (file, tensor)).collect();
         let error = |(file, tensor): (&String, &String)| CheckpointError::IndexMismatch {
-            index: self.index,
+            index: self.index.clone(),
             tensor: tensor.clone(),
             file: file.clone(),
         };
@@ -119,46 +120,61 @@ pub(super) fn find(path: &Path) -> Result<Shards, Vec<CheckpointError>> {
             return named(dir, format, index, claims);
         }
     }
-    let (format, name) = alone(dir).map_err(one)?;
+    let names = file_names(dir);
+    // AutoGPTQ calls its files after how they are packed.
+    for format in [FileFormat::Safetensors, FileFormat::Pickle] {
+        let suffix = format!(".{}.index.json", format.extension());
+        let indices: Vec<&String> = names.iter().filter(|name| name.ends_with(&suffix)).collect();
+        if let [index] = indices[..] {
+            let claims = read_index(dir, index).map_err(one)?;
+            return named(dir, format, index, claims);
+        }
+    }
+    let (format, name) = alone(dir, &names).map_err(one)?;
     Ok(Shards::one(format, inside(dir, &name).map_err(one)?))
 }
 
-/// The only file in `dir` that can hold weights.
-fn alone(dir: &Path) -> Result<(FileFormat, String), CheckpointError> {
-    let without = || CheckpointError::NoWeights { dir: dir.to_owned() };
-    let entries = fs::read_dir(dir).map_err(|_| without())?;
-    let mut all: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    all.sort_unstable();
+fn file_names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The only file among those of `dir` that can hold weights.
+fn alone(dir: &Path, all: &[String]) -> Result<(FileFormat, String), CheckpointError> {
     let of = |extension: &'static str| {
         all.iter().filter(move |name| Path::new(name.as_str()).extension() == Some(OsStr::new(extension))).cloned()
     };
     for format in [FileFormat::Safetensors, FileFormat::Gguf, FileFormat::Pickle] {
-        let mut names: Vec<String> = of(format.extension()).filter(|name| format.may_be_alone(name)).collect();
-        match (names.pop(), format) {
-            (Some(name), _) if names.is_empty() => return Ok((format, name)),
-            (Some(name), FileFormat::Gguf) => {
-                names.push(name);
-                return Err(CheckpointError::Ambiguous { dir: dir.to_owned(), names });
-            }
-            _ => {}
+        let names: Vec<String> = of(format.extension()).filter(|name| format.may_be_alone(name)).collect();
+        let dir = dir.to_owned();
+        match (&names[..], format) {
+            ([], _) => {}
+            ([name], _) => return Ok((format, name.clone())),
+            (_, FileFormat::Gguf) => return Err(CheckpointError::Ambiguous { dir, names }),
+            (_, FileFormat::Safetensors | FileFormat::Pickle) => return Err(CheckpointError::NoIndex { dir, names }),
         }
     }
-    let pickled = of("pth").next();
-    Err(pickled.map_or_else(without, |found| CheckpointError::OtherFormat { found, format: "pickled .pth files" }))
+    Err(of("pth").next().map_or_else(
+        || CheckpointError::NoWeights { dir: dir.to_owned() },
+        |found| CheckpointError::OtherFormat { found, format: "pickled .pth files" },
+    ))
 }
 
-fn read_index(dir: &Path, index: &'static str) -> Result<BTreeMap<String, String>, CheckpointError> {
+fn read_index(dir: &Path, index: &str) -> Result<BTreeMap<String, String>, CheckpointError> {
     let path = dir.join(index);
-    let unreadable = |source| CheckpointError::Unreadable { path: path.clone(), source };
-    let found = fs::metadata(&path).map_err(unreadable)?.len();
-    if found > MAX_INDEX_BYTES {
-        return Err(CheckpointError::IndexTooLarge { index, found, limit: MAX_INDEX_BYTES });
-    }
-    let json = fs::read(&path).map_err(unreadable)?;
-    let parsed: Index =
-        serde_json::from_slice(&json).map_err(|source| CheckpointError::IndexBroken { index, source })?;
+    let json = small_file::read(&path, MAX_INDEX_BYTES).map_err(|error| match error {
+        SmallFileError::Missing => CheckpointError::Unreadable { path, source: io::ErrorKind::NotFound.into() },
+        SmallFileError::TooLarge { found } => {
+            CheckpointError::IndexTooLarge { index: index.to_owned(), found, limit: MAX_INDEX_BYTES }
+        }
+        SmallFileError::Unreadable(source) => CheckpointError::Unreadable { path, source },
+    })?;
+    let parsed: Index = serde_json::from_slice(&json)
+        .map_err(|source| CheckpointError::IndexBroken { index: index.to_owned(), source })?;
     if parsed.weight_map.is_empty() {
-        return Err(CheckpointError::IndexEmpty { index });
+        return Err(CheckpointError::IndexEmpty { index: index.to_owned() });
     }
     Ok(parsed.weight_map)
 }
@@ -166,7 +182,7 @@ fn read_index(dir: &Path, index: &'static str) -> Result<BTreeMap<String, String
 fn named(
     dir: &Path,
     format: FileFormat,
-    index: &'static str,
+    index: &str,
     claims: BTreeMap<String, String>,
 ) -> Result<Shards, Vec<CheckpointError>> {
     let names: BTreeSet<&String> = claims.values().collect();
@@ -175,14 +191,18 @@ fn named(
         let path = if is_plain(name, format.extension()) {
             inside(dir, name)
         } else {
-            Err(CheckpointError::ShardName { index, extension: format.extension(), name: name.clone() })
+            Err(CheckpointError::ShardName {
+                index: index.to_owned(),
+                extension: format.extension(),
+                name: name.clone(),
+            })
         };
         match path {
             Ok(path) => paths.push(path),
             Err(problem) => problems.push(problem),
         }
     }
-    if problems.is_empty() { Ok(Shards { format, paths, index, claims }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Shards { format, paths, index: index.to_owned(), claims }) } else { Err(problems) }
 }
 
 /// Whether something is there, be it a link that leads nowhere.

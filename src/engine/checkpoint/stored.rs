@@ -16,7 +16,7 @@ use std::{
 use memmap2::Mmap;
 
 use super::{
-    CheckpointError,
+    error::CheckpointError,
     file_header::Header,
     gptq::{PartBytes, Quantized},
     layout::{EMBEDDINGS, LM_HEAD},

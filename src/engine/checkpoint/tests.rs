@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use safetensors::Dtype;
 use serde_json::json;
 
-use super::*;
+use super::{stored_type::StoredType, *};
 use crate::engine::weights;
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
@@ -124,6 +124,18 @@ fn shards_are_read_through_their_index() {
     let weights = checkpoint.into_weights();
     assert_eq!(values(&weights, layout::EMBEDDINGS, (10, 8))[79], 79.0);
     assert_eq!(values(&weights, layout::LM_HEAD, (10, 8))[79], 79.0);
+}
+
+#[test]
+fn shards_may_be_called_otherwise_where_their_index_is_the_only_one() {
+    let dir = tempfile::tempdir().unwrap();
+    write_shards(dir.path(), &tensors(&config()));
+    let index = |name: &str| dir.path().join(format!("{name}.safetensors.index.json"));
+    fs::rename(index("model"), index("gptq_model-8bit-128g")).unwrap();
+    assert!(Checkpoint::open(dir.path(), &config()).is_ok());
+    fs::remove_file(index("gptq_model-8bit-128g")).unwrap();
+    let error = Checkpoint::open(dir.path(), &config()).unwrap_err();
+    assert!(matches!(&error, CheckpointError::NoIndex { names, .. } if names.len() == 2), "{error}");
 }
 
 #[test]
@@ -334,6 +346,7 @@ fn the_only_file_with_weights_may_have_any_name_and_of_several_one_must_be_named
     let error = Checkpoint::open(dir.path(), &config()).unwrap_err();
     assert!(matches!(&error, CheckpointError::Ambiguous { names, .. } if names.len() == 2), "{error}");
     assert!(error.to_string().contains("--model_path ") && error.to_string().contains("chat-q4_k_m.gguf"), "{error}");
+    assert!(matches!(gguf_config(dir.path()).unwrap_err(), CheckpointError::Ambiguous { .. }));
     let error = Checkpoint::open(&dir.path().join("chat-q8_0.gguf"), &config()).unwrap_err();
     assert!(matches!(error, CheckpointError::Gguf(_)), "{error}");
 }

@@ -89,7 +89,29 @@ enum Form {
     Dense(NumberType),
 }
 
-/// Writes all weights of a model in the formats that `precision` says to `path`, under another name until it is done;
+/// What tensors are written in.
+#[derive(Debug, Clone, Copy)]
+pub struct Formats {
+    precision: Precision,
+    /// Of embeddings and norms; `None` for what they are stored in.
+    others: Option<NumberType>,
+}
+
+impl Formats {
+    /// For a copy that computes as the weights themselves would.
+    #[must_use]
+    pub fn kept(precision: Precision) -> Self {
+        Self { precision, others: None }
+    }
+
+    /// For a checkpoint of its own: where a number type was asked for, everything that is not quantised is in it.
+    #[must_use]
+    pub fn converted(precision: Precision) -> Self {
+        Self { precision, others: precision.number_type }
+    }
+}
+
+/// Writes all weights of a model in `formats` to `path`, under another name until it is done;
 /// `source` is kept as what they were made from. Returns the file's size.
 ///
 /// # Errors
@@ -98,10 +120,10 @@ pub fn write(
     path: &Path,
     weights: &dyn Weights,
     config: &ModelConfig,
-    precision: Precision,
+    formats: Formats,
     source: &str,
 ) -> Result<u64, WriteError> {
-    let entries = entries(weights, config, precision)?;
+    let entries = entries(weights, config, formats)?;
     let (header, digest_at) = header(weights, &entries, source)?;
     let n_bytes = header.len() as u64 + total(weights, &entries)?;
     check_room(path, n_bytes)?;
@@ -123,7 +145,8 @@ pub fn partial(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn entries(weights: &dyn Weights, config: &ModelConfig, precision: Precision) -> Result<Vec<Entry>, WriteError> {
+fn entries(weights: &dyn Weights, config: &ModelConfig, formats: Formats) -> Result<Vec<Entry>, WriteError> {
+    let Formats { precision, others } = formats;
     let parts: BTreeMap<String, _> =
         layout::matrices(config).into_iter().map(|(name, part, _, n_columns)| (name, (part, n_columns))).collect();
     let mut entries = Vec::new();
@@ -133,7 +156,8 @@ fn entries(weights: &dyn Weights, config: &ModelConfig, precision: Precision) ->
             _ => (1, shape.iter().product()),
         };
         let info = weights::expect(weights, &name, n_rows, n_columns)?;
-        let format = parts.get(&name).map_or(info.natural, |(part, n)| precision.format(*part, *n, info.natural));
+        let other = others.map_or(info.natural, Format::Dense);
+        let format = parts.get(&name).map_or(other, |(part, n)| precision.format(*part, *n, info.natural));
         let form = match format {
             Format::Blocks(blocks) if parts.contains_key(&name) => Form::Packed(blocks),
             Format::Dense(number_type) => Form::Dense(number_type),
@@ -235,6 +259,10 @@ fn write_entry(
     let Entry { name, info, form, .. } = entry;
     match *form {
         Form::Packed(blocks) => {
+            // Packing again what was packed would round it again.
+            if let Some(packed) = weights.packed(name)?.filter(|packed| packed.format() == blocks) {
+                return packed.bytes().chunks(BATCH_BYTES).try_for_each(put);
+            }
             let packing = Packing::new(weights, (name, *info), blocks)?;
             let pieces_at_once = (BATCH_BYTES / packing.piece_bytes()).max(1);
             let batch_bytes = pieces_at_once * packing.piece_bytes();

@@ -84,3 +84,41 @@ fn nothing_is_left_where_nothing_can_be_written() {
     assert!(matches!(error, ConvertError::Unwritable { .. }) && error.to_string().contains("\nhint: "), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn what_another_run_left_or_is_at_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, left) = (dir.path().join("four"), dir.path().join("four.partial/mine"));
+    fs::create_dir(left.parent().unwrap()).unwrap();
+    fs::write(&left, "mine").unwrap();
+    let error = convert(&options(path.clone(), None, Quantize::Four)).unwrap_err();
+    assert!(matches!(error, ConvertError::Unfinished { .. }) && error.to_string().contains("four.partial"), "{error}");
+    assert_eq!(fs::read(&left).unwrap(), b"mine");
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_is_packed_is_written_again_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    convert(&options(first.clone(), None, Quantize::Four)).unwrap();
+    convert(&ConvertOptions { model_path: first.clone(), ..options(second.clone(), None, Quantize::Four) }).unwrap();
+    let content = |path: &Path| {
+        let bytes = fs::read(path.join("model.safetensors")).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + length..].to_vec()
+    };
+    assert!(content(&first) == content(&second));
+}
+
+#[test]
+fn a_number_type_is_that_of_embeddings_and_norms_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("half");
+    convert(&options(path.clone(), Some(NumberType::F16), Quantize::Eight)).unwrap();
+    let (_, checkpoint) = opened(&path);
+    for name in ["model.embed_tokens.weight", "model.norm.weight"] {
+        let info = checkpoint.weights().info(name).unwrap();
+        assert_eq!(info.format, Format::Dense(NumberType::F16), "{name}");
+    }
+}

@@ -111,13 +111,25 @@ fn a_copy_is_made_once_for_the_same_weights_and_anew_for_others() {
 }
 
 #[test]
+fn a_copy_belongs_to_its_configuration() {
+    let model = model();
+    let (config, checkpoint) = opened(model.path());
+    let other = ModelConfig { num_attention_heads: config.num_attention_heads * 2, ..config.clone() };
+    assert_ne!(key(&checkpoint, &config, four()), key(&checkpoint, &other, four()));
+}
+
+#[test]
 fn what_is_half_written_or_damaged_is_never_used() {
     let (model, folder) = (model(), tempfile::tempdir().unwrap());
     let _ = kept(folder.path(), model.path());
     let [path] = files(folder.path()).try_into().unwrap();
     let whole = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
-    fs::write(writer::partial(&path), &whole[..whole.len() / 2]).unwrap();
+    let partial = writer::partial(&path);
+    fs::write(&partial, &whole[..whole.len() / 2]).unwrap();
+    remove_others(folder.path(), "", &path);
+    assert!(!partial.exists(), "it would take the room that the copy needs");
+    fs::write(&partial, &whole[..whole.len() / 2]).unwrap();
     assert!(kept(folder.path(), model.path()).is_packed());
     assert!(files(folder.path()) == [path.clone()] && fs::read(&path).unwrap() == whole);
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();

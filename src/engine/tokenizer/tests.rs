@@ -1,5 +1,7 @@
 //! What text becomes and what files are refused.
 
+use std::fs;
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -61,9 +61,10 @@ impl Thread {
         options: EngineOptions,
         shared: Arc<Shared>,
     ) -> Self {
-        let limits =
-            SchedulerLimits { max_running: options.max_running, prefill_chunk: options.prefill_chunk, eos_token_id };
-        let scheduler = Scheduler::new(limits, backend.spec().n_blocks);
+        let spec = backend.spec();
+        let prefill_chunk = options.prefill_chunk.unwrap_or(spec.prefill_chunk);
+        let limits = SchedulerLimits { max_running: options.max_running, prefill_chunk, eos_token_id };
+        let scheduler = Scheduler::new(limits, spec.n_blocks);
         let times = StepTimes::new(options.stall_floor);
         Self { backend, tokenizer, scheduler, live: HashMap::new(), options, shared, times, idle: true }
     }

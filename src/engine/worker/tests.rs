@@ -96,6 +96,7 @@ fn engine(options: EngineOptions, fault: fn(usize) -> Fault) -> EngineHandle {
         vocab_size: 30,
         max_positions: 1024,
         n_blocks: 256,
+        prefill_chunk: 16,
         weight_bytes: 0,
         dtype: "f32",
     };
@@ -147,7 +148,7 @@ fn is_idle(engine: &EngineHandle) -> bool {
 const SLOW: EngineOptions = EngineOptions {
     max_running: 2,
     max_waiting: 2,
-    prefill_chunk: 16,
+    prefill_chunk: Some(16),
     min_step_ms: 5,
     poison_freed_blocks: false,
     stall_floor: Duration::from_secs(30),

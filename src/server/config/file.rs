@@ -97,12 +97,18 @@ pub struct LimitsSection {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineSection {
-    /// Most prompt tokens that a step reads while others decode.
+    /// Most prompt tokens that a step reads.
     pub prefill_chunk: Option<usize>,
     /// Slowest pace of steps.
     pub min_step_ms: Option<u64>,
     /// Threads that compute.
     pub threads: Option<usize>,
+    /// Whether a card runs launches that were recorded.
+    pub cuda_graphs: Option<bool>,
+    /// Whether a card draws tokens itself.
+    pub cuda_sampler: Option<bool>,
+    /// Whether a card multiplies many rows by cuBLAS.
+    pub cuda_cublas: Option<bool>,
 }
 
 /// `[storage]`.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use xverse_chat::engine::{
-    checkpoint::{Checkpoint, CheckpointError},
+    checkpoint::{Checkpoint, error::CheckpointError},
     config::ModelConfig,
     weights,
 };

@@ -72,7 +72,7 @@ fn is_within_bounds(config: &Config, folder: &Path) {
         limits.connections_per_address,
         engine.max_running,
         engine.max_waiting + 1,
-        engine.prefill_chunk,
+        engine.prefill_chunk.unwrap_or(1),
         config.load.threads.unwrap_or(1),
     ] {
         assert!((1..=1_000_001).contains(&count), "{count}");

@@ -16,7 +16,7 @@ use super::{
     matrix::{Arithmetic, Input, Matrix, multiply_all},
 };
 use crate::engine::{
-    backend::BackendError,
+    backend::{BackendError, rotary},
     config::ModelConfig,
     kv::BlockId,
     precision::{Part, Precision},
@@ -99,10 +99,12 @@ impl Loader<'_> {
 }
 
 impl Model {
+    /// Reads the weights; no sequence has more than `most_positions`, which keys and values have room for.
     pub(super) fn load(
         config: &ModelConfig,
         source: Arc<dyn Weights>,
         precision: Precision,
+        most_positions: usize,
     ) -> Result<Self, BackendError> {
         let (hidden, ffn) = (config.hidden_size, config.intermediate_size);
         let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
@@ -126,7 +128,7 @@ impl Model {
         let head = loader.matrix("lm_head", Part::Head, config.vocab_size, hidden)?;
         let norm = loader.norm("model.norm", hidden)?;
         let info = weights::expect(source.as_ref(), EMBEDDING, config.vocab_size, hidden)?;
-        let (cos, sin) = rotary_tables(config);
+        let (cos, sin) = rotary::tables(config, most_positions.min(config.max_position_embeddings));
         Ok(Self { config: config.clone(), embedding: Embedding { source, info }, layers, norm, head, cos, sin })
     }
 
@@ -241,15 +243,4 @@ fn silu_multiply(kernel: Kernel, gate: &mut [f32], up: &[f32]) {
             .zip(up.par_chunks(4096))
             .for_each(|(gate, up)| exponential::silu_multiply(kernel, gate, up));
     }
-}
-
-/// Cosine and sine of position × `rope_theta`^(-2i / `head_dim`), in f32 throughout as the original computes them.
-fn rotary_tables(config: &ModelConfig) -> (Vec<f32>, Vec<f32>) {
-    let half = config.head_dim / 2;
-    let frequencies: Vec<f32> =
-        (0..half).map(|i| 1.0 / (config.rope_theta as f32).powf((2 * i) as f32 / config.head_dim as f32)).collect();
-    (0..config.max_position_embeddings)
-        .flat_map(|position| frequencies.iter().map(move |frequency| (position as f32 * frequency).sin_cos()))
-        .map(|(sin, cos)| (cos, sin))
-        .unzip()
 }

@@ -15,7 +15,7 @@ mod numbers;
 pub mod pack;
 pub mod packing;
 mod portable;
-mod unit;
+pub mod unit;
 
 use std::{fmt, ops::Range, sync::Arc};
 

@@ -2,18 +2,16 @@
 //!
 //! **Architecture Invariant:** a setting that would change what is added to the weights is either understood or an error.
 
-use std::{
-    fs,
-    io::{self, Read},
-    path::Path,
-};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use super::error::AdapterError;
-use crate::engine::checkpoint::CheckpointFile;
+use crate::engine::{
+    checkpoint::CheckpointFile,
+    small_file::{self, SmallFileError},
+};
 
 const FILE: &str = "adapter_config.json";
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -70,17 +68,11 @@ impl AdapterConfig {
     /// [`AdapterError`], with what was found, what was expected and a hint.
     pub fn read(dir: &Path) -> Result<Self, AdapterError> {
         let path = dir.join(FILE);
-        let unreadable = |source| AdapterError::Unreadable { path: path.clone(), source };
-        let opened = fs::File::open(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => AdapterError::NoConfig { dir: dir.to_owned() },
-            _ => unreadable(source),
+        let json = small_file::read(&path, MAX_FILE_BYTES).map_err(|error| match error {
+            SmallFileError::Missing => AdapterError::NoConfig { dir: dir.to_owned() },
+            SmallFileError::TooLarge { found } => AdapterError::TooLarge { found, limit: MAX_FILE_BYTES },
+            SmallFileError::Unreadable(source) => AdapterError::Unreadable { path, source },
         })?;
-        let found = opened.metadata().map_err(unreadable)?.len();
-        if found > MAX_FILE_BYTES {
-            return Err(AdapterError::TooLarge { found, limit: MAX_FILE_BYTES });
-        }
-        let mut json = Vec::new();
-        opened.take(MAX_FILE_BYTES).read_to_end(&mut json).map_err(unreadable)?;
         Self::from_json(&json)
     }
 
@@ -120,12 +112,7 @@ impl AdapterConfig {
             alphas: Patterns::new("alpha_pattern", fields.alpha_pattern)?,
             is_rank_stabilised: fields.use_rslora,
             targets,
-            file: CheckpointFile {
-                name: FILE.to_owned(),
-                n_bytes: json.len() as u64,
-                header_digest: Sha256::digest(json).into(),
-                modified: None,
-            },
+            file: CheckpointFile::whole(FILE, json),
         })
     }
 

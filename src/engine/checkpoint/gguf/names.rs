@@ -20,7 +20,6 @@ pub(super) fn meaning(name: &str) -> Meaning {
         "token_embd.weight" => return Meaning::Weight("model.embed_tokens.weight".to_owned(), None),
         "output_norm.weight" => return Meaning::Weight("model.norm.weight".to_owned(), None),
         "output.weight" => return Meaning::Weight("lm_head.weight".to_owned(), None),
-        "rope_freqs.weight" => return Meaning::Redundant,
         _ => {}
     }
     in_layer(name).unwrap_or(Meaning::Unknown)
@@ -59,7 +58,8 @@ mod tests {
         assert_eq!(meaning("blk.12.attn_q.weight"), weight("model.layers.12.self_attn.q_proj.weight", Some(12)));
         assert_eq!(meaning("blk.0.ffn_norm.weight"), weight("model.layers.0.post_attention_layernorm.weight", Some(0)));
         assert_eq!(meaning("output.weight"), weight("lm_head.weight", None));
-        assert_eq!(meaning("rope_freqs.weight"), Meaning::Redundant);
+        // Factors of the frequencies, which would change what is computed.
+        assert_eq!(meaning("rope_freqs.weight"), Meaning::Unknown);
         for name in ["blk.0.attn_q.bias", "blk.+1.attn_q.weight", "blk.01.attn_q.weight", "blk.0.ffn_gate_exps.weight"]
         {
             assert_eq!(meaning(name), Meaning::Unknown, "{name}");

@@ -179,11 +179,18 @@ fn a_model_of_another_kind_is_refused_with_a_reason() {
     assert!(value(llama().with("llama.block_count", 8, &text("many"))));
     assert!(value(llama().with("llama.attention.layer_norm_rms_epsilon", 6, &f32::NAN.to_le_bytes())));
     assert!(value(llama().with("general.alignment", 4, &24_u32.to_le_bytes())));
-    for name in ["blk.0.attn_q.bias", "blk.1.attn_q.weight", "blk.0.ffn_gate_exps.weight", "v.patch_embd.weight"] {
+    let unknown = [
+        "blk.0.attn_q.bias",
+        "blk.1.attn_q.weight",
+        "blk.0.ffn_gate_exps.weight",
+        "v.patch_embd.weight",
+        "rope_freqs.weight",
+    ];
+    for name in unknown {
         let made = Made { n_data_bytes: 192, ..llama() }.with_tensor(name, &[8], 0, 160);
         assert!(matches!(made.refused(), GgufError::UnknownTensor { tensor, .. } if tensor == name));
     }
-    let frequencies = Made { n_data_bytes: 192, ..llama() }.with_tensor("rope_freqs.weight", &[2], 0, 160);
+    let frequencies = Made { n_data_bytes: 192, ..llama() }.with_tensor("blk.0.attn_rot_embd.weight", &[2], 0, 160);
     assert_eq!(frequencies.read().unwrap().header.tensors.len(), 2);
 }
 

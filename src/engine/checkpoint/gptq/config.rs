@@ -2,16 +2,16 @@
 //!
 //! **Architecture Invariant:** a [`GptqConfig`] that was read has a packing that is known here.
 
-use std::{
-    fs,
-    io::{self, Read},
-    path::Path,
-};
+use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::GptqError;
+use crate::engine::{
+    checkpoint::CheckpointFile,
+    small_file::{self, SmallFileError},
+};
 
 const OWN_FILE: &str = "quantize_config.json";
 const MODEL_FILE: &str = "config.json";
@@ -26,7 +26,6 @@ pub struct GptqConfig {
     zero_point: ZeroPoint,
     desc_act: bool,
     sym: bool,
-    file_base_name: Option<String>,
 }
 
 /// How zero points are stored.
@@ -79,8 +78,7 @@ impl GptqConfig {
             Some("gptq_v2") => ZeroPoint::Plain,
             Some(other) => return Err(unsupported(file, "checkpoint_format", other, "gptq or gptq_v2")),
         };
-        let file_base_name = fields.model_file_base_name.filter(|name| is_plain(name));
-        Ok(Self { bits, group_size, zero_point, desc_act: fields.desc_act, sym: fields.sym, file_base_name })
+        Ok(Self { bits, group_size, zero_point, desc_act: fields.desc_act, sym: fields.sym })
     }
 
     /// Bits of an integer: 4 or 8.
@@ -101,10 +99,11 @@ impl GptqConfig {
         self.zero_point
     }
 
-    /// The name of the file with the weights, without its extension, where the configuration gives a plain one.
-    #[must_use]
-    pub fn file_base_name(&self) -> Option<&str> {
-        self.file_base_name.as_deref()
+    /// As one of a checkpoint's files, by what it says of the packing.
+    pub(in crate::engine::checkpoint) fn as_file(&self) -> CheckpointFile {
+        let is_plain = self.zero_point == ZeroPoint::Plain;
+        let content = json!([self.bits, self.group_size, is_plain, self.desc_act, self.sym]);
+        CheckpointFile::whole(OWN_FILE, content.to_string().as_bytes())
     }
 
     /// Whether inputs were quantised in the order of their activations; the weights themselves have the last word.
@@ -118,11 +117,6 @@ impl GptqConfig {
     pub fn is_symmetric(&self) -> bool {
         self.sym
     }
-}
-
-/// Whether a name leads nowhere else.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }
 
 #[derive(Deserialize)]
@@ -140,7 +134,6 @@ struct Fields {
     is_marlin_format: bool,
     pack_dtype: Option<String>,
     dynamic: Option<Value>,
-    model_file_base_name: Option<String>,
 }
 
 impl Fields {
@@ -176,19 +169,12 @@ fn unsupported(file: &'static str, field: &'static str, found: &str, expected: &
 
 /// The content of a file, `None` where there is none.
 fn read_file(path: &Path, file: &'static str) -> Result<Option<Vec<u8>>, GptqError> {
-    let unreadable = |source| GptqError::Unreadable { path: path.to_owned(), source };
-    let opened = match fs::File::open(path) {
-        Ok(opened) => opened,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(unreadable(source)),
-    };
-    let found = opened.metadata().map_err(unreadable)?.len();
-    if found > MAX_FILE_BYTES {
-        return Err(GptqError::TooLarge { file, found, limit: MAX_FILE_BYTES });
+    match small_file::read(path, MAX_FILE_BYTES) {
+        Ok(json) => Ok(Some(json)),
+        Err(SmallFileError::Missing) => Ok(None),
+        Err(SmallFileError::TooLarge { found }) => Err(GptqError::TooLarge { file, found, limit: MAX_FILE_BYTES }),
+        Err(SmallFileError::Unreadable(source)) => Err(GptqError::Unreadable { path: path.to_owned(), source }),
     }
-    let mut json = Vec::new();
-    opened.take(MAX_FILE_BYTES).read_to_end(&mut json).map_err(unreadable)?;
-    Ok(Some(json))
 }
 
 fn parse(json: &[u8], file: &'static str) -> Result<Value, GptqError> {

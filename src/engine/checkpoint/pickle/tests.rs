@@ -239,6 +239,10 @@ fn bombs_of_nested_and_repeated_things_are_bounded() {
     // Each tuple holds the one before twice: 2^40 things, if they were counted out.
     let doubled = [b"\x80\x02)", b"q\0h\0\x86".repeat(40).as_slice(), b"."].concat();
     assert!(matches!(soon(&doubled), PickleProblem::NotADictionary { .. }));
+    // Attributes with many names, each of which would be looked at again whenever they are given.
+    let many_attributes = b"\x80\x02}}q\x01X\x09\0\0\0_metadataq\x02Ns".to_vec();
+    let repeated = [b"h\x02Ns".repeat(166_000), b"b".to_vec(), b"h\x01b".repeat(166_000)].concat();
+    soon(&[many_attributes, repeated, b".".to_vec()].concat());
     let remembered: Vec<u8> = (0..=1_u32 << 20).flat_map(|idx| [&b"r"[..], &idx.to_le_bytes()].concat()).collect();
     let remembered = [b"\x80\x02N", remembered.as_slice(), b"."].concat();
     assert!(matches!(soon(&remembered), PickleProblem::TooMany { limit: 1_048_576, .. }));

@@ -3,6 +3,8 @@
 //! Owns neither what is read nor what is written. **Architecture Invariant:** blocks that are already of the format are moved
 //! bit by bit; everything else is quantised from its numbers.
 
+use std::ops::Range;
+
 use super::{QuantizedError, layout::TILE_ROWS, pack, packed_bytes};
 use crate::engine::{
     backend::BackendError,
@@ -59,10 +61,25 @@ impl<'s> Packing<'s> {
     /// # Errors
     /// Where they cannot be read, or hold what is no number.
     pub fn pack(&self, piece: usize, packed: &mut [u8]) -> Result<(), BackendError> {
+        let first = piece * self.rows_at_once;
+        self.pack_into(first..(first + self.rows_at_once).min(self.info.n_rows), packed)
+    }
+
+    /// Reads and packs some rows, from the first one of a tile on.
+    ///
+    /// # Errors
+    /// Where they cannot be read, or hold what is no number.
+    pub fn pack_rows(&self, rows: Range<usize>) -> Result<Vec<u8>, BackendError> {
+        let of = |source| BackendError::Quantized { name: self.name.to_owned(), source };
+        let mut packed = vec![0; packed_bytes(self.format, rows.len(), self.info.n_columns).map_err(of)?];
+        self.pack_into(rows, &mut packed)?;
+        Ok(packed)
+    }
+
+    fn pack_into(&self, rows: Range<usize>, packed: &mut [u8]) -> Result<(), BackendError> {
         let Self { source, name, info, format, .. } = *self;
         let of = |source| BackendError::Quantized { name: name.to_owned(), source };
-        let first = piece * self.rows_at_once;
-        let rows = first..(first + self.rows_at_once).min(info.n_rows);
+        let first = rows.start;
         let in_row = |error| match error {
             QuantizedError::Scale { row } => QuantizedError::Scale { row: first + row },
             other => other,

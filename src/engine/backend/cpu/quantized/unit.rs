@@ -1,7 +1,7 @@
 //! What the bytes of a unit of a packed tile mean, for plain code.
 //!
 //! Knows every format and no instruction set. A number is its scale times (what its bits say, less the format's
-//! [offset](offset)), less its minimum, rounded in this order as ggml rounds it.
+//! [`offset`]), less its minimum, rounded in this order as ggml rounds it.
 
 use half::f16;
 
@@ -19,7 +19,7 @@ use crate::engine::block_format::BlockFormat;
 pub(super) type Floats = [f32; TILE_ROWS];
 
 /// 32 columns of sixteen rows.
-pub(super) struct Unit {
+pub struct Unit {
     pub(super) groups: Groups,
     pub(super) parts: [Part; 2],
 }
@@ -33,11 +33,30 @@ pub(super) struct Part {
 }
 
 /// What the numbers' bits say too much.
-pub(super) const fn offset(format: BlockFormat) -> i32 {
+#[must_use]
+pub const fn offset(format: BlockFormat) -> i32 {
     if format.has_minima() { 0 } else { 1 << (format.bits() - 1) }
 }
 
 impl Unit {
+    /// Of a tile of a packed matrix with `n_in` columns, for those who lay it out anew.
+    #[must_use]
+    pub fn of(format: BlockFormat, n_in: usize, tile: &[u8], unit: usize) -> Self {
+        Self::read(Tile { format, n_in, bytes: tile }, unit)
+    }
+
+    /// What the bits at a row and column say.
+    #[must_use]
+    pub fn bits(&self, row: usize, column: usize) -> u8 {
+        self.groups[column / 4][4 * row + column % 4]
+    }
+
+    /// The scale of a row's first or second sixteen columns.
+    #[must_use]
+    pub fn scale(&self, row: usize, half: usize) -> f32 {
+        self.parts[half].scales[row]
+    }
+
     /// A tile's unit.
     pub(super) fn read(tile: Tile<'_>, unit: usize) -> Self {
         let format = tile.format;
@@ -58,6 +77,19 @@ impl Unit {
         };
         Self { groups: groups(format.bits(), &tile.bytes[vectors..][..unit_bytes(format.bits())]), parts }
     }
+}
+
+/// Of a unit of a `Q4_K` tile: each row's factors of scale and minimum, and the two f16 that they are factors of.
+#[must_use]
+pub fn q4_k_factors(tile: &[u8], unit: usize) -> [([u8; 2], [u8; 4]); TILE_ROWS] {
+    let superblock = unit / UNITS * q4_k_superblock(BlockFormat::Q4K.bits());
+    let (head, unit) = (&tile[superblock..][..Q4_K_HEAD], unit % UNITS);
+    std::array::from_fn(|row| {
+        let half = |at: usize| [head[at + 2 * row], head[at + 2 * row + 1]];
+        let ([a, b], [c, d]) = (half(Q4_K_D), half(Q4_K_D + HALVES));
+        let factors = [0, UNITS].map(|of| six(head, (of + unit) * TILE_ROWS + row));
+        (factors, [a, b, c, d])
+    })
 }
 
 fn q2_k(tile: &[u8], unit: usize) -> ([Part; 2], usize) {

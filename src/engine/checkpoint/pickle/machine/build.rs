@@ -107,7 +107,9 @@ impl Machine<'_> {
             _ => None,
         };
         let names_metadata = |key: &Value| matches!(key, Value::Text(key) if self.text_at(*key) == "_metadata");
-        let known = attributes.is_some_and(|items| items.iter().all(|(key, _)| names_metadata(key)));
+        // More than the one would be compared again at each BUILD, of which a file may hold millions.
+        let known =
+            attributes.is_some_and(|items| items.len() <= 1 && items.iter().all(|(key, _)| names_metadata(key)));
         if known && matches!(self.stack.last(), Some(Value::Dict(_))) {
             Ok(())
         } else {
