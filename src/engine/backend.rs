@@ -42,7 +42,8 @@ pub struct Row {
     pub ids: Vec<u32>,
     /// How many of them already have keys and values; less than `ids.len()`.
     pub start: usize,
-    /// The blocks that hold the sequence's keys and values, enough for `ids.len()` positions.
+    /// The blocks that hold the sequence's keys and values, enough for `ids.len()` positions, and for one more where another token
+    /// may follow the one that is drawn.
     pub blocks: Vec<BlockId>,
     /// How to draw the next token; `None` where the prompt goes on after this chunk.
     pub draw: Option<Draw>,

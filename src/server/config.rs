@@ -204,6 +204,7 @@ impl Config {
                 cuda: CudaSettings {
                     graphs: file.engine.cuda_graphs.unwrap_or(true),
                     sampler: file.engine.cuda_sampler.unwrap_or(true),
+                    ahead: file.engine.cuda_ahead.unwrap_or(true),
                     cublas: file.engine.cuda_cublas.unwrap_or(true),
                     ..CudaSettings::default()
                 },

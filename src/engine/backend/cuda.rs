@@ -8,6 +8,7 @@
 //! and a length of context; prompts are computed in large chunks. A row's bits do not depend on its neighbours within a step of
 //! drawing.
 
+mod ahead;
 #[cfg(feature = "cuda")]
 pub mod card;
 #[cfg(not(feature = "cuda"))]
@@ -26,6 +27,8 @@ mod step;
 pub mod weights;
 
 #[cfg(test)]
+mod ahead_tests;
+#[cfg(test)]
 mod backend_tests;
 #[cfg(test)]
 mod emulator;
@@ -43,6 +46,7 @@ use crate::engine::{
     sampling::SamplingError,
     weights::{NumberType, Weights},
 };
+use ahead::Ahead;
 use device::{Device, GraphId};
 use kernels::Cells;
 use model::Model;
@@ -58,6 +62,7 @@ pub struct CudaBackend {
     staging: Staging,
     seen: Seen,
     graphs: HashMap<GraphKey, Graph>,
+    ahead: Option<Ahead>,
     settings: CudaSettings,
 }
 
@@ -69,6 +74,10 @@ pub struct CudaSettings {
     pub graphs: bool,
     /// Drawing on the device, not on the host.
     pub sampler: bool,
+    /// Telling log-probabilities on the device, not on the host.
+    pub probabilities: bool,
+    /// Launching a step before the tokens of the one before it are known here.
+    pub ahead: bool,
     /// cuBLAS for the products of many rows.
     pub cublas: bool,
     /// Kernels of our own for the products of few rows; without them cuBLAS.
@@ -81,7 +90,16 @@ pub struct CudaSettings {
 
 impl Default for CudaSettings {
     fn default() -> Self {
-        Self { graphs: true, sampler: true, cublas: true, fast_products: true, fast_attention: true, most_tokens: 1024 }
+        Self {
+            graphs: true,
+            sampler: true,
+            probabilities: true,
+            ahead: true,
+            cublas: true,
+            fast_products: true,
+            fast_attention: true,
+            most_tokens: 1024,
+        }
     }
 }
 
@@ -151,7 +169,7 @@ impl CudaBackend {
         let staging = Staging::new(&mut *device, &plan)?;
         let seen = Seen::new(&mut *device, config.vocab_size)?;
         let model = Model::load(&mut *device, weights, (config, precision), (plan, n_blocks, settings))?;
-        Ok(Self { spec, device, model, staging, seen, graphs: HashMap::new(), settings })
+        Ok(Self { spec, device, model, staging, seen, graphs: HashMap::new(), ahead: None, settings })
     }
 }
 
@@ -180,6 +198,7 @@ impl Backend for CudaBackend {
     }
 
     fn reset(&mut self) -> Result<(), BackendError> {
+        self.ahead = None;
         self.seen.forget();
         Ok(self.device.read(self.model.logits_address(), &mut [0; 4])?)
     }

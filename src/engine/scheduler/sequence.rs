@@ -72,8 +72,10 @@ impl Sequence {
     /// The row that computes the next `chunk` tokens.
     pub(super) fn row(&mut self, chunk: usize, pool: &mut Pool) -> Row {
         let end = self.computed + chunk;
-        pool.grow(&mut self.table, end);
-        let wants_token = end == self.ids.len() && self.n_generated() < self.sampling.max_new_tokens as usize;
+        let most_new = self.sampling.max_new_tokens as usize;
+        let wants_token = end == self.ids.len() && self.n_generated() < most_new;
+        let goes_on = wants_token && self.n_generated() + 1 < most_new;
+        pool.grow(&mut self.table, end + usize::from(goes_on));
         let in_prompt = end <= self.n_prompt;
         Row {
             sequence: self.id,

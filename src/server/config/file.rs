@@ -107,6 +107,8 @@ pub struct EngineSection {
     pub cuda_graphs: Option<bool>,
     /// Whether a card draws tokens itself.
     pub cuda_sampler: Option<bool>,
+    /// Whether a card begins a step before the tokens of the one before it are known to the program.
+    pub cuda_ahead: Option<bool>,
     /// Whether a card multiplies many rows by cuBLAS.
     pub cuda_cublas: Option<bool>,
 }

@@ -17,6 +17,7 @@ use crate::{
         kv_type::KvType,
         load,
         precision::{Precision, Quantize},
+        request::TokenLogprobs,
         sampling::Draw,
         tokenizer::ChatTokenizer,
         weights::{NumberType, Weights},
@@ -25,7 +26,7 @@ use crate::{
 
 const N_BLOCKS: usize = 64;
 
-fn config() -> ModelConfig {
+pub(super) fn config() -> ModelConfig {
     ModelConfig {
         hidden_size: 256,
         intermediate_size: 512,
@@ -45,7 +46,7 @@ fn config() -> ModelConfig {
     }
 }
 
-fn weights() -> Arc<dyn Weights> {
+pub(super) fn weights() -> Arc<dyn Weights> {
     checkpoint::random(&config(), 7, NumberType::Bf16)
 }
 
@@ -80,7 +81,7 @@ fn row(sequence: u64, ids: &[u32], start: usize) -> Row {
     }
 }
 
-fn ids(n: usize, seed: usize) -> Vec<u32> {
+pub(super) fn ids(n: usize, seed: usize) -> Vec<u32> {
     (0..n).map(|index| (4 + (index * 37 + seed * 101) % 490) as u32).collect()
 }
 
@@ -243,6 +244,35 @@ fn log_probabilities_are_those_of_the_cpu() {
         assert!((found.logprob - expected.logprob).abs() < 0.05, "{} {}", found.logprob, expected.logprob);
     }
     assert_eq!(found.drawn.unwrap().logprobs.unwrap().top.len(), 3);
+}
+
+#[test]
+fn what_is_told_on_the_device_is_what_the_host_tells() {
+    let ids = ids(90, 4);
+    let asked = |start: usize, n| {
+        let mut row = row(2, &ids[..start + n], start);
+        row.draw = (start + n == 90).then(|| draw(0.8, 1));
+        (row.logprobs, row.prompt_logprobs, row.following) = (Some(3), Some(20), ids.get(start + n).copied());
+        row
+    };
+    let of = |probabilities| {
+        let mut backend = cuda(Precision::default(), CudaSettings { probabilities, ..CudaSettings::default() });
+        // More places than are told of together, then one by one.
+        let outputs = [(0, 80), (80, 1), (81, 9)].map(|(start, n)| step(&mut backend, vec![asked(start, n)]).remove(0));
+        let drawn = outputs[2].drawn.clone().unwrap();
+        let prompt: Vec<TokenLogprobs> = outputs.into_iter().flat_map(|output| output.prompt_logprobs).collect();
+        (drawn.token, drawn.logprobs.unwrap(), prompt)
+    };
+    let (found, expected) = (of(true), of(false));
+    assert_eq!((found.0, found.2.len()), (expected.0, 89));
+    let pairs = found.2.iter().zip(&expected.2).chain([(&found.1, &expected.1)]);
+    for (found, expected) in pairs {
+        assert_eq!((found.token, found.top.len()), (expected.token, expected.top.len()));
+        assert!((found.logprob - expected.logprob).abs() < 1e-5, "{} {}", found.logprob, expected.logprob);
+        for (found, expected) in found.top.iter().zip(&expected.top) {
+            assert!(found.0 == expected.0 && (found.1 - expected.1).abs() < 1e-5, "{found:?} {expected:?}");
+        }
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use cudarc::{
 
 use super::{
     card_error::{CardError, DRIVER},
-    device::{Address, Argument, Device, DeviceError, GraphId, LargeProduct, Launch},
+    device::{Address, Argument, Device, DeviceError, GraphId, LargeProduct, Launch, MOST_READ_AHEAD, Reading},
 };
 
 /// What `make cuda` compiled: the kernels for some kinds of cards in one file.
@@ -26,6 +26,8 @@ const BLAS_BYTES: usize = 32 << 20;
 /// Bytes of a piece of pinned memory, and how many there are.
 const PIECE_BYTES: usize = 4 << 20;
 const N_PIECES: usize = 4;
+/// Readings that may be on their way, and one more whose bytes are looked at.
+const N_READINGS: usize = 3;
 
 /// Whether this program was built for cards.
 pub const IS_BUILT: bool = true;
@@ -41,14 +43,17 @@ struct Card {
     allocations: Vec<sys::CUdeviceptr>,
     ring: Vec<Piece>,
     next_piece: usize,
+    readings: Vec<Piece>,
+    next_reading: usize,
     graphs: Vec<CudaGraph>,
     is_recording: bool,
 }
 
-/// Pinned memory that copies to the card begin in.
+/// Pinned memory that copies to the card begin in, or such from it end in.
+#[derive(Clone, Copy)]
 struct Piece {
     bytes: *mut u8,
-    /// When the last copy from it was done.
+    /// When the last copy was done.
     copied: sys::CUevent,
 }
 
@@ -102,6 +107,8 @@ pub fn open(index: usize) -> Result<Box<dyn Device>, CardError> {
         allocations: Vec::new(),
         ring: Vec::new(),
         next_piece: 0,
+        readings: Vec::new(),
+        next_reading: 0,
         graphs: Vec::new(),
         is_recording: false,
     };
@@ -122,13 +129,22 @@ fn architectures() -> String {
     all.join(" and ")
 }
 
+impl Piece {
+    fn new(n_bytes: usize) -> Result<Self, DriverError> {
+        // SAFETY: both are given back when the card is dropped, and by nobody else.
+        let bytes = unsafe { result::malloc_host(n_bytes, 0) }?.cast();
+        let copied = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
+        Ok(Self { bytes, copied })
+    }
+}
+
 impl Card {
     fn make_ring(&mut self) -> Result<(), DriverError> {
         for _ in 0..N_PIECES {
-            // SAFETY: both are given back when the card is dropped, and by nobody else.
-            let bytes = unsafe { result::malloc_host(PIECE_BYTES, 0) }?.cast();
-            let copied = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
-            self.ring.push(Piece { bytes, copied });
+            self.ring.push(Piece::new(PIECE_BYTES)?);
+        }
+        for _ in 0..N_READINGS {
+            self.readings.push(Piece::new(MOST_READ_AHEAD)?);
         }
         Ok(())
     }
@@ -233,6 +249,33 @@ impl Device for Card {
             result::memcpy_dtoh_async(bytes, from.0, self.stream.cu_stream()).map_err(lost)?;
             result::stream::synchronize(self.stream.cu_stream()).map_err(lost)
         }
+    }
+
+    fn begin_reading(&mut self, from: Address, n_bytes: usize) -> Result<Reading, DeviceError> {
+        self.may_copy()?;
+        assert!(n_bytes <= MOST_READ_AHEAD, "invariant: what is read ahead is short");
+        let index = self.next_reading;
+        self.next_reading = (index + 1) % self.readings.len();
+        let Piece { bytes, copied } = self.readings[index];
+        // SAFETY: the piece is as long, and nobody looks at it before the copy is done.
+        unsafe {
+            let pinned = std::slice::from_raw_parts_mut(bytes, n_bytes);
+            result::memcpy_dtoh_async(pinned, from.0, self.stream.cu_stream()).map_err(lost)?;
+            result::event::record(copied, self.stream.cu_stream()).map_err(lost)?;
+        }
+        Ok(Reading(index))
+    }
+
+    fn finish_reading(&mut self, reading: Reading, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.bind()?;
+        let Piece { bytes: pinned, copied } = self.readings[reading.0];
+        assert!(bytes.len() <= MOST_READ_AHEAD, "invariant: what is read ahead is short");
+        // SAFETY: the copy is done, and the next one into this piece is not begun yet.
+        unsafe {
+            result::event::synchronize(copied).map_err(lost)?;
+            std::ptr::copy_nonoverlapping(pinned, bytes.as_mut_ptr(), bytes.len());
+        }
+        Ok(())
     }
 
     fn copy(&mut self, from: Address, to: Address, n_bytes: usize) -> Result<(), DeviceError> {
@@ -341,7 +384,7 @@ impl Drop for Card {
             if let Some(handle) = self.blas.take() {
                 let _ = blas::destroy_handle(handle);
             }
-            for piece in self.ring.drain(..) {
+            for piece in self.ring.drain(..).chain(self.readings.drain(..)) {
                 let _ = result::free_host(piece.bytes.cast());
                 let _ = result::event::destroy(piece.copied);
             }

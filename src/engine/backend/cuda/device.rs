@@ -87,6 +87,13 @@ pub struct LargeProduct {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GraphId(pub usize);
 
+/// Bytes that are on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading(pub usize);
+
+/// Bytes of one [`Device::begin_reading`] at most.
+pub const MOST_READ_AHEAD: usize = 4096;
+
 /// Why the device did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DeviceError {
@@ -140,6 +147,19 @@ pub trait Device: Send {
     /// # Errors
     /// [`DeviceError`].
     fn read(&mut self, from: Address, bytes: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// Begins to get bytes, at most [`MOST_READ_AHEAD`], after all that was launched before; what is launched from now on does not
+    /// hold them up. At most two such readings are not finished at a time; one that is not wanted any more needs no finish.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    fn begin_reading(&mut self, from: Address, n_bytes: usize) -> Result<Reading, DeviceError>;
+
+    /// Waits for the bytes.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    fn finish_reading(&mut self, reading: Reading, bytes: &mut [u8]) -> Result<(), DeviceError>;
 
     /// Copies within its memory, after what was launched before.
     ///

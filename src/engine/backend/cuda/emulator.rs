@@ -15,7 +15,7 @@ use std::{
 use half::bf16;
 use libloading::Library;
 
-use super::device::{Address, Argument, Device, DeviceError, GraphId, LargeProduct, Launch};
+use super::device::{Address, Argument, Device, DeviceError, GraphId, LargeProduct, Launch, MOST_READ_AHEAD, Reading};
 
 type LaunchFn =
     unsafe extern "C" fn(*const c_char, *const [u32; 3], *const [u32; 3], usize, *const *const c_void, u32) -> bool;
@@ -36,6 +36,7 @@ pub(super) struct Emulator {
     room: usize,
     recording: Option<Vec<Recorded>>,
     graphs: Vec<Vec<Recorded>>,
+    readings: Vec<Vec<u8>>,
     /// How many kernels ran by themselves, and how many as parts of graphs.
     pub(super) n_launched: usize,
     pub(super) n_replayed: usize,
@@ -110,6 +111,7 @@ impl Emulator {
             room: usize::MAX,
             recording: None,
             graphs: Vec::new(),
+            readings: Vec::new(),
             n_launched: 0,
             n_replayed: 0,
             broken: Vec::new(),
@@ -235,6 +237,21 @@ impl Device for Emulator {
         assert!(self.recording.is_none(), "a copy while launches are recorded");
         self.answers()?;
         bytes.copy_from_slice(self.place(from, bytes.len()));
+        Ok(())
+    }
+
+    fn begin_reading(&mut self, from: Address, n_bytes: usize) -> Result<Reading, DeviceError> {
+        assert!(n_bytes <= MOST_READ_AHEAD, "{n_bytes} bytes are read ahead");
+        let mut bytes = vec![0; n_bytes];
+        self.read(from, &mut bytes)?;
+        self.readings.push(bytes);
+        Ok(Reading(self.readings.len() - 1))
+    }
+
+    fn finish_reading(&mut self, reading: Reading, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.answers()?;
+        assert!(self.readings.len() - reading.0 <= 2, "more than two readings at a time");
+        bytes.copy_from_slice(&self.readings[reading.0]);
         Ok(())
     }
 

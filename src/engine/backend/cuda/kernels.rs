@@ -28,6 +28,11 @@ const SAMPLE_THREADS: usize = 1024;
 /// What `SampleMemory` in `kernels/sample.cuh` takes.
 const SAMPLE_BYTES: usize = 4 * 2048 + (3 * 4 + 8) * MOST_CANDIDATES + 24;
 
+/// Most of the likeliest tokens that the device tells of.
+pub const MOST_TOP: usize = 20;
+/// What `TellMemory` in `kernels/probabilities.cuh` takes.
+const TELL_BYTES: usize = 8 * SAMPLE_THREADS + 3 * 4 * (SAMPLE_THREADS / WARP);
+
 /// What a row of a batch is and where its keys and values lie.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows {
@@ -438,6 +443,70 @@ pub fn sample(device: &mut dyn Device, n_rows: usize, draws: Draws, vocab_size: 
     launch(device, "sample", [n_rows, 1, 1], SAMPLE_THREADS, SAMPLE_BYTES, &arguments)
 }
 
+/// Makes of each row that has drawn the row of its next step: `ids` (u32) and `positions` (i32) one a row, as they were given to
+/// [`embed`]. A row that has not drawn gets a negative position.
+///
+/// # Errors
+/// [`DeviceError`].
+pub fn advance(
+    device: &mut dyn Device,
+    n_rows: usize,
+    Draws { drawn, settings, .. }: Draws,
+    (ids, positions): (Address, Address),
+) -> Result<(), DeviceError> {
+    let arguments = [drawn.into(), settings.into(), ids.into(), positions.into(), n_rows.into()];
+    launch(device, "advance", [n_rows.div_ceil(WARP), 1, 1], WARP, 0, &arguments)
+}
+
+/// What is to be told of a row's probabilities, as `kernels/probabilities.cuh` reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Telling {
+    /// Of which token; negative for the one that is drawn.
+    pub token: i32,
+    /// How many of the likeliest, at most [`MOST_TOP`]; negative for nothing at all.
+    pub n_top: i32,
+}
+
+impl Telling {
+    /// Nothing is told of the row.
+    pub const NOTHING: Self = Self { token: -1, n_top: -1 };
+}
+
+/// What is told: natural logarithms of probabilities.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Told {
+    /// The token's.
+    pub logprob: f32,
+    top_ids: [u32; MOST_TOP],
+    top_logprobs: [f32; MOST_TOP],
+}
+
+impl Told {
+    /// The `n` likeliest tokens with theirs, likeliest first; all there are, where there are fewer.
+    pub fn top(&self, n: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
+        let all = self.top_ids.iter().copied().zip(self.top_logprobs);
+        all.take(n).take_while(|(id, _)| *id != u32::MAX)
+    }
+}
+
+/// Tells of `n_rows` rows of `logits` (f32, shape (row, vocabulary)) what `tellings` ([`Telling`], one a row) asks for, into `told`
+/// ([`Told`], one a row), under the unmodified distribution; `drawn` as in [`Draws`].
+///
+/// # Errors
+/// [`DeviceError`].
+pub fn tell(
+    device: &mut dyn Device,
+    n_rows: usize,
+    (logits, drawn): (Address, Address),
+    (tellings, told): (Address, Address),
+    vocab_size: usize,
+) -> Result<(), DeviceError> {
+    let arguments = [logits.into(), tellings.into(), drawn.into(), told.into(), vocab_size.into()];
+    launch(device, "tell", [n_rows, 1, 1], SAMPLE_THREADS, TELL_BYTES, &arguments)
+}
+
 /// Words of 32 bits that hold a bit for each token id.
 #[must_use]
 pub fn seen_words(vocab_size: usize) -> usize {
@@ -500,6 +569,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(known.len(), forms.len() * 9 + 8 + 2 * 8, "{known:?}");
+        assert_eq!(known.len(), forms.len() * 9 + 10 + 2 * 8, "{known:?}");
     }
 }

@@ -4,7 +4,7 @@
 //! of starting up.
 
 use super::{
-    kernels::{self, Cells, DrawSettings, Heads, MOST_ROWS},
+    kernels::{self, Cells, DrawSettings, Heads, MOST_ROWS, Telling, Told},
     packing::{STEP, WeightForm},
     weights::{device_bytes, device_format},
 };
@@ -225,7 +225,7 @@ impl Plan {
             + 8 * ffn
             + 2 * ffn
             + 4 * (4 + self.table_width());
-        let per_row = 4 * vocab_size + 2 * hidden + size_of::<DrawSettings>() + 16;
+        let per_row = 4 * vocab_size + 2 * hidden + size_of::<(DrawSettings, Telling, Told)>() + 16;
         most_tokens * per_token
             + MOST_ROWS * per_row
             + kernels::part_bytes(MOST_ROWS, heads, self.most_positions)

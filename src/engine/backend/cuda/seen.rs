@@ -74,6 +74,13 @@ impl Seen {
         }
     }
 
+    /// The device may have added a token that the sequence has not got: its bits are written anew before it draws again.
+    pub(super) fn distrust(&mut self, sequence: SequenceId) {
+        if let Some(slot) = self.slots.get_mut(&sequence) {
+            slot.n_ids = 0;
+        }
+    }
+
     pub(super) fn release(&mut self, sequence: SequenceId) {
         self.free.extend(self.slots.remove(&sequence).map(|slot| slot.index));
     }

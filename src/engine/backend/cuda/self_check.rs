@@ -10,7 +10,7 @@ use half::bf16;
 use super::{
     CudaSettings,
     device::{Device, DeviceError, LargeProduct},
-    kernels::{self, Cells, DeviceMatrix, DrawSettings, Draws, Heads, MOST_ROWS, Then},
+    kernels::{self, Cells, DeviceMatrix, DrawSettings, Draws, Heads, MOST_ROWS, Telling, Then, Told},
     samples::{Context, Random, get, matrix, products, put, silu_multiply, wide},
 };
 use crate::{
@@ -28,6 +28,7 @@ enum Part {
     Products,
     Attention,
     Sampler,
+    Probabilities,
     Graphs,
 }
 
@@ -38,6 +39,7 @@ impl fmt::Display for Part {
             Self::Products => "multiplying few rows",
             Self::Attention => "attention",
             Self::Sampler => "drawing tokens",
+            Self::Probabilities => "telling probabilities",
             Self::Graphs => "running recorded launches",
         })
     }
@@ -117,7 +119,8 @@ pub fn findings(device: &mut dyn Device, (heads, cells): (Heads, Cells)) -> Resu
     Ok(lines)
 }
 
-const PARTS: [Part; 5] = [Part::LargeProducts, Part::Products, Part::Attention, Part::Sampler, Part::Graphs];
+const PARTS: [Part; 6] =
+    [Part::LargeProducts, Part::Products, Part::Attention, Part::Sampler, Part::Probabilities, Part::Graphs];
 
 impl Part {
     fn switch(self, settings: &mut CudaSettings) -> &mut bool {
@@ -126,6 +129,7 @@ impl Part {
             Self::Products => &mut settings.fast_products,
             Self::Attention => &mut settings.fast_attention,
             Self::Sampler => &mut settings.sampler,
+            Self::Probabilities => &mut settings.probabilities,
             Self::Graphs => &mut settings.graphs,
         }
     }
@@ -136,6 +140,7 @@ impl Part {
             Self::Products => few_rows(device),
             Self::Attention => attention(device, attended, true),
             Self::Sampler => sampler(device),
+            Self::Probabilities => probabilities(device),
             Self::Graphs => graphs(device),
         }
     }
@@ -297,11 +302,40 @@ fn sampler(device: &mut dyn Device) -> Result<Finding, DeviceError> {
         kernels::sample(device, 1, draws, vocab_size)?;
         let token: Vec<i32> = get(device, draws.drawn, 1)?;
         let expected = sampling::draw(&logits, &seen, &draw).ok().and_then(|token| i32::try_from(token).ok());
-        if token.first().copied() != expected {
+        // And the row of the next step, which the device makes of it.
+        let next = (put(device, &[0_i32])?, put(device, &[17_i32])?);
+        kernels::advance(device, 1, draws, next)?;
+        let [id, position] = [next.0, next.1].map(|address| get::<i32>(device, address, 1));
+        let settings = get(device, draws.settings, 1)?;
+        let is_next = DrawSettings::of(&Draw { index: draw.index + 1, ..draw }) == settings.first().copied();
+        if token.first().copied() != expected || id? != token || position? != [18] || !is_next {
             return Ok(WRONG);
         }
     }
     Ok(RIGHT)
+}
+
+fn probabilities(device: &mut dyn Device) -> Result<Finding, DeviceError> {
+    let (vocab_size, drawn, n_top) = (3001, 70, 5);
+    let logits: Vec<f32> = Random(7).floats(2 * vocab_size).iter().map(|number| 12.0 * number).collect();
+    let tellings = [Telling { token: 9, n_top }, Telling { token: -1, n_top }];
+    let from = (put(device, &logits)?, put(device, &[kernels::HOST_DRAWS, drawn])?);
+    let places = (put(device, &tellings)?, device.allocate(tellings.len() * size_of::<Told>())?);
+    kernels::tell(device, tellings.len(), from, places, vocab_size)?;
+    let told: Vec<Told> = get(device, places.1, tellings.len())?;
+    let mut is_right = true;
+    for ((logits, told), token) in logits.chunks_exact(vocab_size).zip(&told).zip([9, drawn.cast_unsigned()]) {
+        let expected = sampling::logprobs(logits, token, n_top.cast_unsigned());
+        let is_near = |found: f32, expected: f32| (found - expected).abs() <= 1e-4;
+        let top: Vec<(u32, f32)> = told.top(n_top as usize).collect();
+        is_right &= is_near(told.logprob, expected.logprob)
+            && top.len() == expected.top.len()
+            && top
+                .iter()
+                .zip(&expected.top)
+                .all(|(found, expected)| found.0 == expected.0 && is_near(found.1, expected.1));
+    }
+    Ok(if is_right { RIGHT } else { WRONG })
 }
 
 /// What is recorded does nothing at first, and then what it does by itself, with what is there by then.
@@ -363,7 +397,7 @@ mod tests {
         }
         let lines = findings(&mut device, (HEADS, Cells::Bf16)).unwrap();
         assert!(lines[1].starts_with("multiplying few rows is right, its error "), "{lines:?}");
-        assert_eq!(lines[4], "running recorded launches is right");
+        assert_eq!(lines[5], "running recorded launches is right");
     }
 
     #[test]
@@ -374,7 +408,10 @@ mod tests {
             assert_eq!(with_broken(&[kernel]), Ok(slow_products), "{kernel}");
         }
         assert_eq!(with_broken(&["widen_nibbles"]), Ok(CudaSettings { cublas: false, ..all }));
-        assert_eq!(with_broken(&["sample"]), Ok(CudaSettings { sampler: false, ..all }));
+        for kernel in ["sample", "advance"] {
+            assert_eq!(with_broken(&[kernel]), Ok(CudaSettings { sampler: false, ..all }), "{kernel}");
+        }
+        assert_eq!(with_broken(&["tell"]), Ok(CudaSettings { probabilities: false, ..all }));
         for kernel in ["attend_bf16_64", "join", "attend_tile_bf16_64"] {
             assert_eq!(with_broken(&[kernel]), Ok(CudaSettings { fast_attention: false, ..all }), "{kernel}");
         }

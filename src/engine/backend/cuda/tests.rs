@@ -415,3 +415,81 @@ fn settings_that_the_device_cannot_draw_with_are_the_hosts() {
     assert!(DrawSettings::of(&draw(1.0, 1025, 1.0, 1.0, 1)).is_none());
     assert_eq!(DrawSettings::of(&draw(0.0, 0, 1.0, 1.0, 1)).unwrap().top_k, 1, "the likeliest is one");
 }
+
+#[test]
+fn rows_that_have_drawn_become_those_of_the_next_step() {
+    let mut device = Emulator::thorough();
+    let of = |index: u64| DrawSettings::of(&Draw { index, ..draw(1.0, 5, 0.9, 1.1, 8) }).unwrap();
+    let mut rows = vec![of(0), of(u64::from(u32::MAX)), of(3), of(4), DrawSettings::default()];
+    let none = Address::NONE;
+    let draws = Draws {
+        logits: none,
+        settings: put(&mut device, &rows),
+        slots: none,
+        seen: none,
+        drawn: put(&mut device, &[41_i32, 42, kernels::HOST_DRAWS, kernels::NOT_A_NUMBER, 7]),
+    };
+    let places = (put(&mut device, &[1_u32, 2, 3, 4, 5]), put(&mut device, &[10_i32, 20, 30, 40, -1]));
+    kernels::advance(&mut device, rows.len(), draws, places).unwrap();
+    assert_eq!(get::<u32>(&mut device, places.0, 5), [41, 42, 3, 4, 5]);
+    assert_eq!(get::<i32>(&mut device, places.1, 5), [11, 21, -1, -1, -1]);
+    (rows[0], rows[1]) = (of(1), of(1 << 32));
+    for row in &mut rows[2..] {
+        row.top_k = 0;
+    }
+    assert_eq!(get::<DrawSettings>(&mut device, draws.settings, 5), rows);
+}
+
+#[test]
+fn what_the_device_tells_of_probabilities_is_what_the_host_tells() {
+    let vocab_size = 5003;
+    let mut random = Random(14);
+    let mut row = |round: usize| -> Vec<f32> {
+        let one = |id: usize, random: &mut Random| match (round, id % 7) {
+            (1, _) => (random.next() * 4.0).round(),
+            (2, 0..=5) => f32::NEG_INFINITY,
+            _ => random.next() * 15.0,
+        };
+        (0..vocab_size).map(|id| one(id, &mut random)).collect()
+    };
+    let mut rows: Vec<Vec<f32>> = (0..5).map(&mut row).collect();
+    rows[3][4000] = f32::NAN;
+    let tellings = [
+        kernels::Telling { token: 17, n_top: 20 },
+        kernels::Telling { token: -1, n_top: 5 },
+        kernels::Telling { token: 0, n_top: 3 },
+        kernels::Telling { token: 9, n_top: 0 },
+        kernels::Telling::NOTHING,
+    ];
+    for thorough in [false, true] {
+        let mut device = if thorough { Emulator::thorough() } else { Emulator::new() };
+        let logits = put(&mut device, &rows.concat());
+        let drawn = put(&mut device, &[-1_i32, 300, -1, -1, -1]);
+        let places = (put(&mut device, &tellings), device.allocate(5 * size_of::<kernels::Told>()).unwrap());
+        kernels::tell(&mut device, 5, (logits, drawn), places, vocab_size).unwrap();
+        let told: Vec<kernels::Told> = get(&mut device, places.1, 5);
+        for (index, (token, n)) in [(17, 20), (300, 5), (0, 3)].into_iter().enumerate() {
+            let expected = sampling::logprobs(&rows[index], token, n);
+            let near = |found: f32, expected: f32| found == expected || (found - expected).abs() < 1e-5;
+            assert!(near(told[index].logprob, expected.logprob), "{} {}", told[index].logprob, expected.logprob);
+            let found: Vec<(u32, f32)> = told[index].top(n as usize).collect();
+            assert_eq!(found.len(), n as usize);
+            for (found, expected) in found.iter().zip(&expected.top) {
+                assert!(found.0 == expected.0 && near(found.1, expected.1), "{found:?} {expected:?}");
+            }
+        }
+        assert!(told[3].logprob.is_nan());
+        assert_eq!(told[4].logprob.to_bits(), u32::MAX, "of the last row nothing is written");
+    }
+}
+
+#[test]
+fn of_fewer_tokens_than_asked_for_all_are_told() {
+    let mut device = Emulator::thorough();
+    let (logits, drawn) = (put(&mut device, &[1.0_f32, 3.0, 2.0]), put(&mut device, &[-1_i32]));
+    let telling = put(&mut device, &[kernels::Telling { token: 1, n_top: 20 }]);
+    let told = device.allocate(size_of::<kernels::Told>()).unwrap();
+    kernels::tell(&mut device, 1, (logits, drawn), (telling, told), 3).unwrap();
+    let told: Vec<kernels::Told> = get(&mut device, told, 1);
+    assert_eq!(told[0].top(20).map(|(id, _)| id).collect::<Vec<_>>(), [1, 2, 0]);
+}

@@ -73,6 +73,8 @@ DEVICE float inverse_root(float x) { return rsqrtf(x); }
 
 DEVICE double exponential_of_double(double x) { return exp(x); }
 
+DEVICE double logarithm_of_double(double x) { return log(x); }
+
 // What was there before something was added, all at once.
 DEVICE unsigned atomic_add(unsigned* to, unsigned value) { return atomicAdd(to, value); }
 
@@ -190,6 +192,8 @@ inline float exponential(float x) { return std::exp(x); }
 inline float inverse_root(float x) { return 1.0f / std::sqrt(x); }
 
 inline double exponential_of_double(double x) { return std::exp(x); }
+
+inline double logarithm_of_double(double x) { return std::log(x); }
 
 // Fibers change places nowhere else, so nothing comes between.
 inline unsigned atomic_add(unsigned* to, unsigned value) {

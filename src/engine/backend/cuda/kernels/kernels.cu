@@ -1,6 +1,7 @@
 // All kernels, and for the host the way to call one by its name.
 
 #include "attention.cuh"
+#include "probabilities.cuh"
 #include "product.cuh"
 #include "prompt_attention.cuh"
 #include "rows.cuh"
@@ -18,7 +19,7 @@
     X(attend_tile_##cells##_32) X(attend_tile_##cells##_64) X(attend_tile_##cells##_128)
 #define EACH_KERNEL(X)                                                                          \
     X(embed) X(rms_norm) X(silu_multiply) X(join) X(widen_bytes) X(widen_small_bytes)           \
-    X(widen_nibbles) X(sample) EACH_ATTENTION(X, bf16) EACH_ATTENTION(X, int8)                  \
+    X(widen_nibbles) X(sample) X(advance) X(tell) EACH_ATTENTION(X, bf16) EACH_ATTENTION(X, int8)                  \
     EACH_PRODUCT(X, dense) EACH_PRODUCT(X, bytes) EACH_PRODUCT(X, small_bytes) EACH_PRODUCT(X, nibbles)
 
 // Runs a kernel to its end, its blocks' threads in one of several orders; whether there is one of that name.

@@ -196,3 +196,20 @@ KERNEL(sample, SAMPLE_THREADS, 1)
     drawn[row] = static_cast<int>(last);
     mine[last / 32] |= 1u << last % 32;
 }
+
+// Makes of each row that has drawn the row of its next step: the token, one position on, the next draw. A row that has not takes no
+// part in that step. One thread a row.
+KERNEL(advance, WARP_LANES, 1)(const int* drawn, DrawSettings* settings, unsigned* ids, int* positions, int n_rows) {
+    const int row = blockIdx.x * blockDim.x + threadIdx.x;
+    if (row >= n_rows) return;
+    DrawSettings& draw = settings[row];
+    if (draw.top_k == 0 || drawn[row] < 0) {
+        draw.top_k = 0;
+        positions[row] = -1;
+        return;
+    }
+    ids[row] = static_cast<unsigned>(drawn[row]);
+    positions[row] += 1;
+    draw.index[0] += 1;
+    if (draw.index[0] == 0) draw.index[1] += 1;
+}
