@@ -144,13 +144,14 @@ impl EngineHandle {
             },
         });
         shared.stats.kv_blocks_total.set(spec.n_blocks as u64);
-        let mut thread = run::Thread::new(backend, tokenizer, eos_token_id, options, Arc::clone(&shared));
+        let thread = run::Thread::new(backend, tokenizer, eos_token_id, options, Arc::clone(&shared));
         let over = shared.over.clone().drop_guard();
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || {
-                // Dropped when the thread unwinds, too; the inbox before it, so that nothing is asked for in vain after it.
-                let (_over, inbox) = (over, inbox);
+                // Dropped in the opposite order, also when the thread unwinds: the inbox before it is told that the thread is over, so
+                // that nothing is asked for in vain after it, and the backend, whose device must not outlive the program's end.
+                let (_over, mut thread, inbox) = (over, thread, inbox);
                 thread.run(&inbox);
             })
             .expect("invariant: a program that has just started can start a thread");

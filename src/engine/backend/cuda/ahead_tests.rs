@@ -55,7 +55,6 @@ fn request(index: usize, n_prompt: usize, max_new_tokens: u32, logprobs: bool) -
             top_p: 0.95,
             repetition_penalty: 1.3,
             max_new_tokens,
-            ..Sampling::default()
         },
         seed: index as u64,
         ignore_eos: false,

@@ -154,14 +154,17 @@ impl Token<'_> {
     /// What is to be told of probabilities here.
     fn telling(&self) -> Option<Telling> {
         let next = self.row.ids.get(self.position + 1).copied().or(self.row.following);
-        let asked = self.row.prompt_logprobs.zip(next).map(|(n, next)| (next as i32, n));
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let asked = self.row.prompt_logprobs.zip(next).map(|(n, next)| (number(next), n));
         let asked = asked.or(self.row.logprobs.filter(|_| self.draws()).map(|n| (-1, n)));
-        asked.map(|(token, n)| Telling { token, n_top: i32::try_from(n).unwrap_or(i32::MAX) })
+        asked.map(|(token, n)| Telling { token, n_top: number(n) })
     }
 
     /// Whether the device gives all that is asked for, so that the host needs no logits.
     fn is_for_device(&self, settings: CudaSettings) -> bool {
-        let is_told = |telling: Telling| settings.probabilities && telling.n_top <= MOST_TOP as i32;
+        let is_told = |telling: Telling| {
+            settings.probabilities && usize::try_from(telling.n_top).is_ok_and(|n_top| n_top <= MOST_TOP)
+        };
         let is_drawn = |draw| settings.sampler && DrawSettings::of(draw).is_some();
         !self.row.logits
             && self.telling().is_none_or(is_told)
