@@ -101,6 +101,19 @@ class Check:
         one_by_one = ["--chunk", 1]
         self.once("graph_is_eager", lambda: same(self.logits(*one_by_one), self.logits(*one_by_one, "--no_graphs")))
         self.once("batch_is_solo", lambda: same(self.logits(*one_by_one), self.logits(*one_by_one, "--together")))
+        self.once("ahead_is_after", self.ahead_is_after)
+
+    def ahead_is_after(self):
+        """Whether tokens that are drawn before the ones before them have arrived are the same as without."""
+        sizes = ["--prompt", 40, "--generate", 100 if self.arguments.shape != "tiny" else 20, "--concurrency", "1,5"]
+        cells = [self.reported(*sizes, *words)["cells"] for words in ([], ["--no_ahead"])]
+        return {"positions": len(cells[0]), "differ": sum(one["drawn"] != other["drawn"] for one, other in zip(*cells))}
+
+    def reported(self, *words):
+        """What `bench` reports."""
+        report = self.folder / "bench.json"
+        self.program("bench", "--model_path", self.model(), *words, "--json", report)
+        return json.loads(report.read_text())
 
     def kernels(self):
         """What the program's own check says of each part, and the largest of the errors relative to plain code's."""
@@ -134,11 +147,9 @@ class Check:
             )
 
     def measured(self, words, prompt, generate, concurrency):
-        report = self.folder / "bench.json"
         sizes = ["--prompt", prompt, "--generate", generate, "--concurrency", concurrency]
         with MemoryWatch(self.torch_device) as memory:
-            self.program("bench", "--model_path", self.model(), *sizes, *words, "--json", report)
-        found = json.loads(report.read_text())
+            found = self.reported(*sizes, *words)
         return {**found["cells"][0], "load_s": found["load_s"], "copy_gb_s": found["copy_gb_s"], "device": found["device"],
                 "commit": found["commit"], "second_turn": found["second_turn"], "beside": found["beside"],
                 "device_memory_gb": memory.most_gb}

@@ -35,9 +35,13 @@ def all_rows(done):
             yield "sure top tokens that differ from f32's, mean KL", "0, ≤ 1e-3", words, met
         else:
             yield f"mean KL to f32, {precision} bit", "", found and f"{found['mean_kl']:.1e}", None
-    for name, what in (("graph_is_eager", "recorded = launched, bit for bit"), ("batch_is_solo", "together = alone, bit for bit")):
+    for name, what, of in (
+        ("graph_is_eager", "recorded = launched, bit for bit", "all positions"),
+        ("batch_is_solo", "together = alone, bit for bit", "all positions"),
+        ("ahead_is_after", "drawn a step ahead = drawn step by step", "all runs"),
+    ):
         found = done.get(name)
-        yield what, "all positions", found and f"{found['positions'] - found['differ']} of {found['positions']}", found and found["differ"] == 0
+        yield what, of, found and f"{found['positions'] - found['differ']} of {found['positions']}", found and found["differ"] == 0
     for cell, name in NAMES.items():
         for index, precision in enumerate(PRECISIONS):
             floor = FLOORS[cell][index]

@@ -49,6 +49,8 @@ pub struct BenchOptions {
     pub history: Option<usize>,
     /// Tokens of a prompt that is read beside an answer.
     pub beside: Option<usize>,
+    /// What is turned off on a card.
+    pub cuda: CudaSettings,
 }
 
 impl BenchOptions {
@@ -143,6 +145,8 @@ pub struct Cell {
     pub step_gb: f64,
     /// The least time a decode step can take (`step_gb` over `copy_gb_s`) as a share of the time it took.
     pub floor_share: f64,
+    /// A short name for all tokens that were drawn: the same where the same ones were.
+    pub drawn: String,
 }
 
 /// Why nothing was measured.
@@ -183,7 +187,7 @@ pub fn run(options: &BenchOptions, command: String) -> Result<Report, BenchError
     let copy_gb_s = memory::copy_gb_s(options.threads, 256);
     memory::forget_peak();
     let began = Instant::now();
-    let target = Target::choose(options.device, CudaSettings::default())?;
+    let target = Target::choose(options.device, options.cuda)?;
     let holding = target.holding(options.precision, options.kv_type)?;
     let Holding { precision, kv_type } = holding;
     let (shape, config, mut backend) = prepare(options, target, holding)?;

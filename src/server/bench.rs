@@ -4,6 +4,7 @@ use std::{ffi::OsString, fs, path::Path};
 
 use super::{cli::BenchArgs, config::model, failure::Failure};
 use crate::engine::{
+    backend::cuda::CudaSettings,
     bench::{self, BenchError, BenchOptions, BenchWeights, Report, shape::Shape},
     load::default_threads,
 };
@@ -25,6 +26,7 @@ pub fn bench(args: &BenchArgs) -> Result<Report, Failure> {
         history: args.history.map(|n| n as usize),
         beside: args.beside.map(|n| n as usize),
         concurrency: args.concurrency.iter().map(|n| *n as usize).collect(),
+        cuda: CudaSettings { ahead: !args.no_ahead, ..CudaSettings::default() },
     };
     let report = bench::run(&options, command_line(std::env::args_os())).map_err(|error| match error {
         BenchError::Load(_) | BenchError::Context { .. } | BenchError::NoRoom { .. } => {

@@ -201,6 +201,9 @@ pub struct BenchArgs {
     /// Also the longest gap between two tokens of an answer while a prompt of so many tokens is read
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub beside: Option<u32>,
+    /// No step on a card before the tokens of the one before it are known
+    #[arg(long = "no_ahead")]
+    pub no_ahead: bool,
     /// Threads that compute [default: one less than there are cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Option<u32>,

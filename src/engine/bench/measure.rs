@@ -1,25 +1,32 @@
 //! Runs sequences through scheduler and backend and keeps the time of each token.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use sha2::{Digest, Sha256};
 
 use super::{BenchError, Cell};
 use crate::{
     chat::settings::Sampling,
     engine::{
         backend::{Backend, SequenceId},
+        checkpoint::writer::hex,
         request::{CacheScope, GenerationRequest, LogprobsRequest},
         scheduler::{Outcome, Scheduler, SchedulerLimits},
     },
 };
 
-/// When each sequence's tokens came, from the submission on.
+/// When each sequence's tokens came, from the submission on, and which they were.
 pub(super) struct Times {
     tokens: HashMap<SequenceId, Vec<Duration>>,
+    drawn: BTreeMap<SequenceId, Vec<u32>>,
 }
+
+/// Bytes of the digest of what was drawn that are kept.
+const DRAWN_BYTES: usize = 8;
 
 const WARM_UP: (usize, usize) = (16, 4);
 /// Tokens that the warm-up needs room for.
@@ -135,6 +142,7 @@ pub(super) fn times(
     let limits = SchedulerLimits { max_running: concurrency, prefill_chunk, eos_token_id: u32::MAX };
     let mut scheduler = Scheduler::new(limits, n_blocks);
     let mut tokens: HashMap<SequenceId, Vec<Duration>> = HashMap::new();
+    let mut drawn: BTreeMap<SequenceId, Vec<u32>> = BTreeMap::new();
     let began = Instant::now();
     for index in 0..concurrency as u64 {
         scheduler.submit(SequenceId(index), request(index, prompt, generate, vocab_size));
@@ -151,7 +159,10 @@ pub(super) fn times(
         }
         for outcome in scheduler.step_done(&batch, outputs) {
             match outcome {
-                Outcome::Drawn(sequence, ..) => tokens.entry(sequence).or_default().push(began.elapsed()),
+                Outcome::Drawn(sequence, token, _) => {
+                    tokens.entry(sequence).or_default().push(began.elapsed());
+                    drawn.entry(sequence).or_default().push(token);
+                }
                 Outcome::Ended(sequence, _) => {
                     backend.release(sequence);
                     live -= 1;
@@ -160,7 +171,7 @@ pub(super) fn times(
             }
         }
     }
-    Ok(Times { tokens })
+    Ok(Times { tokens, drawn })
 }
 
 fn request(index: u64, prompt: usize, generate: usize, vocab_size: usize) -> GenerationRequest {
@@ -179,6 +190,14 @@ fn request(index: u64, prompt: usize, generate: usize, vocab_size: usize) -> Gen
 }
 
 impl Times {
+    fn drawn(&self) -> String {
+        let mut digest = Sha256::new();
+        for token in self.drawn.values().flatten() {
+            digest.update(token.to_le_bytes());
+        }
+        hex(&digest.finalize()[..DRAWN_BYTES])
+    }
+
     /// The figures, where a decode step must read `step_gb` and memory gives `copy_gb_s`.
     pub(super) fn cell(
         &self,
@@ -218,6 +237,7 @@ impl Times {
             itl_p50_ms: itl_p50 * 1e3,
             itl_p99_ms: percentile(&gaps, 0.99) * 1e3,
             step_gb,
+            drawn: self.drawn(),
             floor_share: if itl_p50 > 0.0 { step_gb / copy_gb_s / itl_p50 } else { 0.0 },
         }
     }
