@@ -204,8 +204,11 @@ impl Config {
                 cuda: CudaSettings {
                     graphs: file.engine.cuda_graphs.unwrap_or(true),
                     sampler: file.engine.cuda_sampler.unwrap_or(true),
+                    probabilities: file.engine.cuda_probabilities.unwrap_or(true),
                     ahead: file.engine.cuda_ahead.unwrap_or(true),
                     cublas: file.engine.cuda_cublas.unwrap_or(true),
+                    fast_products: file.engine.cuda_products.unwrap_or(true),
+                    fast_attention: file.engine.cuda_attention.unwrap_or(true),
                     ..CudaSettings::default()
                 },
                 is_mini: model.is_mini,

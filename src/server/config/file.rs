@@ -111,6 +111,12 @@ pub struct EngineSection {
     pub cuda_ahead: Option<bool>,
     /// Whether a card multiplies many rows by cuBLAS.
     pub cuda_cublas: Option<bool>,
+    /// Whether a card multiplies few rows by kernels made for that.
+    pub cuda_products: Option<bool>,
+    /// Whether a card attends in parts.
+    pub cuda_attention: Option<bool>,
+    /// Whether a card tells log-probabilities itself.
+    pub cuda_probabilities: Option<bool>,
 }
 
 /// `[storage]`.

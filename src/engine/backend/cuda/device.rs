@@ -111,6 +111,11 @@ pub enum DeviceError {
     /// It computes wrong, and nothing can stand in for that.
     #[error("{0} go wrong on this device\nhint: the card or its driver may be defective; --device cpu runs without")]
     Wrong(&'static str),
+    /// Everything that multiplies is turned off.
+    #[error(
+        "nothing is left to multiply with: cuda_products is off, and cuBLAS is off or was not found\nhint: turn one of them on in Leptos.toml"
+    )]
+    NoProducts,
     /// Something was asked for that cannot be recorded.
     #[error("the launches could not be recorded: {0}")]
     Recording(String),

@@ -79,6 +79,9 @@ pub fn checked(
     settings: CudaSettings,
 ) -> Result<CudaSettings, DeviceError> {
     let mut settings = CudaSettings { cublas: settings.cublas && device.has_large_products(), ..settings };
+    if !settings.fast_products && !settings.cublas {
+        return Err(DeviceError::NoProducts);
+    }
     for part in PARTS {
         let is_used = part.switch(&mut settings);
         if *is_used && !part.examine(device, (heads, cells))?.is_right {
@@ -415,6 +418,18 @@ mod tests {
         for kernel in ["attend_bf16_64", "join", "attend_tile_bf16_64"] {
             assert_eq!(with_broken(&[kernel]), Ok(CudaSettings { fast_attention: false, ..all }), "{kernel}");
         }
+    }
+
+    #[test]
+    fn something_has_to_multiply() {
+        let settings = CudaSettings { fast_products: false, ..CudaSettings::default() };
+        let of = |has_large_products| {
+            let mut device = Emulator::new();
+            device.has_large_products = has_large_products;
+            checked(&mut device, (HEADS, Cells::Bf16), settings)
+        };
+        assert_eq!(of(true), Ok(settings));
+        assert_eq!(of(false), Err(DeviceError::NoProducts));
     }
 
     #[test]
