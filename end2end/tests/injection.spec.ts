@@ -5,8 +5,8 @@ import { payloads, refusals } from "../payloads.ts";
 import { begun, PLACES, Range } from "../range.ts";
 import { Server } from "../server.ts";
 
-/** Slow enough that an answer is seen while it grows. */
-const STEP_MS = 1;
+/** Slow enough that an answer is seen while it grows, also on a busy machine. */
+const STEP_MS = 2;
 
 /** What is taken through the page at once, by its groups. */
 const SETS = [
@@ -51,8 +51,7 @@ for (const { groups, payloads } of SETS) {
     expect(await range.incidents()).toEqual([]);
     expect(range.problems).toEqual([]);
     for (const place of PLACES) expect(range.seen[place].size, place).toBe(payloads.length);
-    // On a busy machine most answers are whole before they are looked at.
-    expect(range.grown).toBeGreaterThan(payloads.length / 20);
+    expect(range.grown).toBeGreaterThan(payloads.length / 8);
     await range.context.close();
   });
 }
