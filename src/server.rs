@@ -22,6 +22,7 @@ pub mod log;
 pub mod logits;
 pub mod memory;
 pub mod metrics;
+pub mod openai;
 pub mod page;
 pub mod rates;
 pub mod refusal;

@@ -29,6 +29,10 @@ mod house;
 mod keeping;
 #[path = "server/limits.rs"]
 mod limits;
+#[path = "server/openai.rs"]
+mod openai;
+#[path = "server/openai_clients.rs"]
+mod openai_clients;
 #[path = "server/process.rs"]
 mod process;
 #[path = "server/program.rs"]

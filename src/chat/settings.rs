@@ -46,6 +46,26 @@ pub struct Settings {
     pub seed: Option<u64>,
 }
 
+/// A value outside its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {value}, expected {min} to {max}")]
+pub struct OutOfRange {
+    /// The setting's name.
+    pub name: &'static str,
+    /// What was found.
+    pub value: String,
+    /// The least that may be.
+    pub min: String,
+    /// The most that may be.
+    pub max: String,
+}
+
+impl From<OutOfRange> for ChatError {
+    fn from(error: OutOfRange) -> Self {
+        Self::new(ErrorCode::SettingOutOfRange, error.to_string())
+    }
+}
+
 /// Largest seed: the largest integer that JavaScript holds exactly.
 pub const MAX_SEED: u64 = (1 << 53) - 1;
 
@@ -53,8 +73,8 @@ impl Settings {
     /// Fills what is absent from `defaults` and checks every bound; `max_new_tokens` has the given upper bound.
     ///
     /// # Errors
-    /// [`ErrorCode::SettingOutOfRange`], naming the setting, the bound and the value.
-    pub fn resolve(&self, defaults: &Sampling, max_new_tokens: u32) -> Result<Sampling, ChatError> {
+    /// [`OutOfRange`], naming the setting, the bound and the value.
+    pub fn resolve(&self, defaults: &Sampling, max_new_tokens: u32) -> Result<Sampling, OutOfRange> {
         let sampling = Sampling {
             temperature: self.temperature.unwrap_or(defaults.temperature),
             top_k: self.top_k.unwrap_or(defaults.top_k),
@@ -74,12 +94,12 @@ impl Settings {
     }
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(name: &str, value: T, min: T, max: T) -> Result<(), ChatError> {
+fn within<T: PartialOrd + std::fmt::Display>(name: &'static str, value: T, min: T, max: T) -> Result<(), OutOfRange> {
     // Written so that NaN, which compares false with everything, is refused.
     if value >= min && value <= max {
         Ok(())
     } else {
-        Err(ChatError::new(ErrorCode::SettingOutOfRange, format!("{name} is {value}, expected {min} to {max}")))
+        Err(OutOfRange { name, value: value.to_string(), min: min.to_string(), max: max.to_string() })
     }
 }
 
@@ -107,8 +127,10 @@ mod tests {
             (Settings { seed: Some(MAX_SEED + 1), ..Settings::default() }, "seed"),
         ] {
             let error = settings.resolve(&Sampling::default(), 100).unwrap_err();
-            assert_eq!(error.code, ErrorCode::SettingOutOfRange);
-            assert!(error.message.starts_with(name), "{}", error.message);
+            assert_eq!(error.name, name);
+            let told = ChatError::from(error);
+            assert_eq!(told.code, ErrorCode::SettingOutOfRange);
+            assert!(told.message.starts_with(name), "{}", told.message);
         }
     }
 }

@@ -14,10 +14,7 @@ use super::{
     config::ModelConfig,
     small_file::{self, SmallFileError},
 };
-use crate::chat::{
-    error::ChatError,
-    settings::{Sampling, Settings},
-};
+use crate::chat::settings::{OutOfRange, Sampling, Settings};
 
 /// Why a `generation_config.json` was refused.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +47,7 @@ pub enum GenerationConfigError {
     #[error("generation_config.json: {source}\nhint: without this file, the values of XVERSE-13B-Chat are taken")]
     OutOfRange {
         /// Which, its bounds and its value.
-        source: ChatError,
+        source: OutOfRange,
     },
 }
 

@@ -106,6 +106,12 @@ impl PromptBuilder {
         ids.iter().map(|id| detokenizer.push(*id)).collect()
     }
 
+    /// Text to ids and back.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Arc<ChatTokenizer> {
+        &self.tokenizer
+    }
+
     /// Most tokens of prompt and answer together.
     #[must_use]
     pub fn max_positions(&self) -> usize {

@@ -86,6 +86,8 @@ pub enum EngineEvent {
         /// Where asked for.
         logprobs: Option<TokenLogprobs>,
     },
+    /// The end token was drawn, which is no part of the answer; told only where log-probabilities were asked for.
+    EndToken(TokenLogprobs),
     /// It is over.
     End {
         /// Why.

@@ -48,6 +48,8 @@ pub enum Outcome {
     },
     /// All its prompt tokens' log-probabilities, where asked for.
     PromptLogprobs(SequenceId, Vec<TokenLogprobs>),
+    /// The end token was drawn, and its log-probabilities were asked for.
+    EndToken(SequenceId, TokenLogprobs),
     /// A token was drawn.
     Drawn(SequenceId, u32, Option<TokenLogprobs>),
     /// It is over.

@@ -105,6 +105,15 @@ pub enum TokenizerError {
     },
 }
 
+/// One token by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// To be shown: a special token's name, a byte's number where it is no text by itself.
+    pub text: String,
+    /// The bytes it adds to a text; of a special token, its name's.
+    pub bytes: Vec<u8>,
+}
+
 /// What a token does to the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PieceKind {
@@ -235,6 +244,24 @@ impl ChatTokenizer {
     #[must_use]
     pub fn token_of(&self, id: u32) -> Option<String> {
         self.decoder.id_to_token(id)
+    }
+
+    /// One token by itself: its text in the middle of others, and its bytes. A byte that is no text is shown as `bytes:\\xE4`.
+    #[must_use]
+    pub fn piece(&self, id: u32) -> Piece {
+        let token = self.decoder.id_to_token(id).unwrap_or_default();
+        match self.kind(id) {
+            PieceKind::Silent => Piece { bytes: token.clone().into_bytes(), text: token },
+            PieceKind::Text => {
+                let text = self.decode_after_text(&[id]);
+                Piece { bytes: text.clone().into_bytes(), text }
+            }
+            PieceKind::Byte => {
+                let byte = repair::byte(&token).unwrap_or_default();
+                let text = if byte.is_ascii() { char::from(byte).to_string() } else { format!("bytes:\\x{byte:02X}") };
+                Piece { text, bytes: vec![byte] }
+            }
+        }
     }
 
     /// What a token does to the text.

@@ -24,6 +24,9 @@ use crate::engine::{backend::cuda::CudaSettings, copies, load::LoadOptions, room
 /// Most of anything that is counted: beyond it something would overflow or take all memory, and nobody means it.
 const MOST: u64 = 1_000_000;
 
+/// The same for bytes of the body of a request to the API.
+const MOST_API_BYTES: u64 = 64 << 20;
+
 /// The longest time, a day: clocks don't reach arbitrarily far.
 const MOST_SECONDS: u64 = 24 * 60 * 60;
 
@@ -71,6 +74,8 @@ pub struct Limits {
     pub newcomers: Rate,
     /// Most bytes of a request's body.
     pub body_bytes: usize,
+    /// The same of a request to the API, whose prompts may come by the dozen.
+    pub api_body_bytes: usize,
     /// How long a body's arrival may take.
     pub body_time: Duration,
     /// How long a request's head may take to arrive, and a connection may lie idle.
@@ -99,6 +104,7 @@ impl Default for Limits {
             requests: Rate { per_minute: 600, burst: 200 },
             newcomers: Rate { per_minute: 30, burst: 30 },
             body_bytes: 256 * 1024,
+            api_body_bytes: 2 * 1024 * 1024,
             body_time: Duration::from_secs(15),
             header_time: Duration::from_secs(10),
             header_count: 64,
@@ -139,6 +145,7 @@ impl Limits {
                 burst: at_least_one("newcomers_burst", file.newcomers_burst, limits.newcomers.burst)?,
             },
             body_bytes: at_least_one("body_bytes", file.body_bytes, limits.body_bytes)?,
+            api_body_bytes: bounded("api_body_bytes", file.api_body_bytes, limits.api_body_bytes, 1..=MOST_API_BYTES)?,
             body_time: seconds("body_s", file.body_s, limits.body_time, 0)?,
             header_time: seconds("header_s", file.header_s, limits.header_time, 1)?,
             header_count: at_least_one("header_count", file.header_count, limits.header_count)?,

@@ -16,12 +16,17 @@ use uuid::Uuid;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Starts writing events to standard error, from `XVERSE_LOG` up (`error`, `warn`, `info`, `debug`, `trace`; `warn` where
-/// it is not set). A second call does nothing.
+/// it is not set), for people, or as a JSON object a line where `XVERSE_LOG_FORMAT` is `json`. A second call does nothing.
 pub fn start() {
     let level = std::env::var("XVERSE_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::WARN);
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).finish();
+    let is_json = std::env::var("XVERSE_LOG_FORMAT").is_ok_and(|format| format == "json");
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
     // Fails only where somebody else has set one, which is then the one to write to.
-    drop(tracing::subscriber::set_global_default(subscriber));
+    drop(if is_json {
+        tracing::subscriber::set_global_default(subscriber.json().flatten_event(true).finish())
+    } else {
+        tracing::subscriber::set_global_default(subscriber.finish())
+    });
 }
 
 /// Notes each request under a random number when it has been answered; a stream when it begins.

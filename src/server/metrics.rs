@@ -2,7 +2,7 @@
 //!
 //! Names begin with `xverse_`. Counts only: no label ever holds a person's words or identifiers.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use axum::{
     extract::State,
@@ -20,48 +20,135 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::state::Server;
-use crate::{chat::event::EndReason, engine::stats::EngineStats};
+use super::{refusal::code_name, state::Server};
+use crate::{
+    chat::{
+        error::{ChatError, ErrorCode},
+        event::EndReason,
+    },
+    engine::{request::EngineEvent, stats::EngineStats},
+};
 
 /// Upper bounds in seconds of the buckets for the time to the first token.
 const FIRST_TOKEN_BUCKETS: [f64; 12] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
+
+/// The same for the time that a request waits before its prompt is read.
+const WAIT_BUCKETS: [f64; 10] = [0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
+
+/// The same for the time between two tokens of an answer.
+const BETWEEN_BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
 
 /// What `/metrics` answers with.
 const CONTENT_TYPE: [(HeaderName, &str); 1] =
     [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
 
+/// One label and what it is.
+type Label = [(&'static str, &'static str); 1];
+
 /// What the server counts.
 #[derive(Debug)]
 pub struct ServerMetrics {
-    /// Seconds from a command's arrival to its first token.
-    pub first_token: Histogram,
     /// Event streams that are open.
     pub event_streams: Gauge,
-    generations: Family<[(&'static str, &'static str); 1], Counter>,
+    first_token: Histogram,
+    queue_wait: Histogram,
+    between_tokens: Histogram,
+    generations: Family<[(&'static str, &'static str); 2], Counter>,
+    cancels: Family<Label, Counter>,
+    refusals: Family<[(&'static str, String); 1], Counter>,
+}
+
+/// Who an answer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The page: it is kept.
+    Page,
+    /// A program that asked over the API.
+    Api,
 }
 
 impl Default for ServerMetrics {
     fn default() -> Self {
         Self {
-            first_token: Histogram::new(FIRST_TOKEN_BUCKETS),
             event_streams: Gauge::default(),
+            first_token: Histogram::new(FIRST_TOKEN_BUCKETS),
+            queue_wait: Histogram::new(WAIT_BUCKETS),
+            between_tokens: Histogram::new(BETWEEN_BUCKETS),
             generations: Family::default(),
+            cancels: Family::default(),
+            refusals: Family::default(),
         }
     }
 }
 
 impl ServerMetrics {
     /// Counts a generation that is over.
-    pub fn ended(&self, reason: EndReason) {
-        let reason = match reason {
-            EndReason::EndOfText => "end_of_text",
-            EndReason::Length => "length",
-            EndReason::StopString => "stop_string",
-            EndReason::Stopped => "stopped",
-            EndReason::Interrupted => "interrupted",
-            EndReason::Failed { .. } => "failed",
+    pub fn ended(&self, source: Source, reason: EndReason) {
+        let (reason, cancelled_by) = match reason {
+            EndReason::EndOfText => ("end_of_text", None),
+            EndReason::Length => ("length", None),
+            EndReason::StopString => ("stop_string", None),
+            EndReason::Stopped => ("stopped", Some("stopped")),
+            EndReason::Interrupted => ("interrupted", Some("shutdown")),
+            EndReason::Failed { code: ErrorCode::EngineStalled } => ("failed", Some("stalled")),
+            EndReason::Failed { .. } => ("failed", None),
         };
-        self.generations.get_or_create(&[("reason", reason)]).inc();
+        self.over(source, reason, cancelled_by);
+    }
+
+    /// Counts a generation that ended because whoever asked for it over the API is gone.
+    pub fn client_gone(&self) {
+        self.over(Source::Api, "stopped", Some("client_gone"));
+    }
+
+    fn over(&self, source: Source, reason: &'static str, cancelled_by: Option<&'static str>) {
+        let source = match source {
+            Source::Page => "page",
+            Source::Api => "api",
+        };
+        self.generations.get_or_create(&[("reason", reason), ("source", source)]).inc();
+        if let Some(cause) = cancelled_by {
+            self.cancels.get_or_create(&[("cause", cause)]).inc();
+        }
+    }
+
+    /// Counts a request that was refused.
+    pub fn refused(&self, error: &ChatError) {
+        self.refusals.get_or_create(&[("code", code_name(error.code))]).inc();
+    }
+}
+
+/// Times one generation.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch {
+    arrived: Instant,
+    is_admitted: bool,
+    /// When its last token came.
+    last_token: Option<Instant>,
+}
+
+impl Stopwatch {
+    /// For a request that came at this moment.
+    #[must_use]
+    pub fn new(arrived: Instant) -> Self {
+        Self { arrived, is_admitted: false, last_token: None }
+    }
+
+    /// Notes what the engine says now.
+    pub fn note(&mut self, event: &EngineEvent, metrics: &ServerMetrics) {
+        let is_token = matches!(event, EngineEvent::Token { .. });
+        let now = Instant::now();
+        if !self.is_admitted && (is_token || matches!(event, EngineEvent::Prefilled { .. })) {
+            self.is_admitted = true;
+            metrics.queue_wait.observe(now.duration_since(self.arrived).as_secs_f64());
+        }
+        if !is_token {
+            return;
+        }
+        match self.last_token.replace(now) {
+            None => metrics.first_token.observe(now.duration_since(self.arrived).as_secs_f64()),
+            Some(last) => metrics.between_tokens.observe(now.duration_since(last).as_secs_f64()),
+        }
     }
 }
 
@@ -80,7 +167,11 @@ fn text(server: &Server) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("xverse");
     let own = &server.metrics;
     registry.register("generations", "Answers that are over, by reason", own.generations.clone());
-    registry.register("first_token_seconds", "From a command to its first token", own.first_token.clone());
+    registry.register("cancels", "Answers that were ended early, by cause", own.cancels.clone());
+    registry.register("refusals", "Requests that were refused, by code", own.refusals.clone());
+    registry.register("first_token_seconds", "From a request to its first token", own.first_token.clone());
+    registry.register("queue_wait_seconds", "From a request to the reading of its prompt", own.queue_wait.clone());
+    registry.register("inter_token_seconds", "Between two tokens of an answer", own.between_tokens.clone());
     registry.register("event_streams", "Event streams that are open", own.event_streams.clone());
     registry.register("conversations", "Conversations in memory", gauge(server.library.in_memory() as u64));
     let loaded = server.loaded();

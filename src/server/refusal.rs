@@ -1,14 +1,19 @@
-//! Refusals as HTTP: a status, and a [`ChatError`] as JSON in the body.
+//! Refusals as HTTP: a status, and a [`ChatError`] as JSON in the body and beside it, for whoever counts or rewrites it.
 //!
 //! Every refusal has this one shape, whichever layer it comes from, so that the page and scripts read them alike.
+
+use std::sync::Arc;
 
 use axum::{
     Json,
     body::Body,
+    extract::{Request, State},
     http::{HeaderValue, Response, StatusCode, header},
+    middleware::Next,
     response::IntoResponse,
 };
 
+use super::state::Server;
 use crate::chat::error::{ChatError, ErrorCode};
 
 /// The header by which Leptos marks a server function's error.
@@ -28,6 +33,23 @@ pub fn refusal(error: &ChatError) -> Response<Body> {
 pub fn refusal_with(status: StatusCode, error: &ChatError) -> Response<Body> {
     let mut response = (status, Json(error)).into_response();
     set_retry_after(&mut response, error);
+    response.extensions_mut().insert(error.clone());
+    response
+}
+
+/// A code as it is written in JSON.
+#[must_use]
+pub fn code_name(code: ErrorCode) -> String {
+    let name = serde_json::to_value(code).ok();
+    name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// Counts refusals by their code; each carries its error with it.
+pub async fn count(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response<Body> {
+    let response = next.run(request).await;
+    if let Some(error) = response.extensions().get::<ChatError>() {
+        server.metrics.refused(error);
+    }
     response
 }
 
@@ -45,6 +67,7 @@ pub async fn with_status_of_error(response: Response<Body>) -> Response<Body> {
     if let Ok(error) = error {
         *response.status_mut() = status_of(error.code);
         set_retry_after(&mut response, &error);
+        response.extensions_mut().insert(error);
     }
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -1,8 +1,9 @@
 //! The routes and what stands before them: a value, so that tests ask it without a socket.
 //!
-//! Layers, outermost first: panics become 500, requests are numbered and noted, headers are set (on refusals too), Host is
-//! checked, the origin of commands is checked, the access token is asked for, the body is taken within its limits. Pages,
-//! files and commands are bound in time, pages and files compressed where they are not already; event streams are neither.
+//! Layers, outermost first: refusals are counted and get the shape that their asker knows, panics become 500, requests are
+//! numbered and noted, headers are set (on refusals too), Host is checked, the origin of commands is checked, the access
+//! token is asked for, the body is taken within its limits. Pages, files and commands are bound in time, pages and files
+//! compressed where they are not already; event streams and the API's answers are neither.
 
 use std::{any::Any, convert::Infallible, sync::Arc, time::Duration};
 
@@ -30,8 +31,15 @@ use super::{
     health::{healthz, readyz},
     log,
     metrics::metrics,
+    openai::{
+        chat::chat_completions,
+        completion::completions,
+        error::in_api_shape,
+        models::models,
+        tokens::{detokenize, tokenize},
+    },
     page::{LoginPage, Pages, page},
-    refusal::{refusal, with_status_of_error},
+    refusal::{self, refusal, with_status_of_error},
     routes::{LeadsTo, Route, routes},
     security::{self, AllowedHosts},
     session,
@@ -59,6 +67,8 @@ pub fn router(server: Arc<Server>, leptos: LeptosOptions, allowed_hosts: &[Strin
         .layer(middleware::from_fn(security::set_headers))
         .layer(middleware::from_fn(log::request))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(in_api_shape))
+        .layer(middleware::from_fn_with_state(server, refusal::count))
 }
 
 /// A handler for each route of the table, apart by whether the access token is needed; what is on no route needs it.
@@ -86,6 +96,11 @@ fn handlers(server: &Arc<Server>, leptos: &LeptosOptions, door: &Door) -> (Route
             LeadsTo::Health => on(method, healthz),
             LeadsTo::Readiness => on(method, readyz).with_state(server.clone()),
             LeadsTo::Metrics => on(method, metrics).with_state(server.clone()),
+            LeadsTo::Models => on(method, models).with_state(server.clone()),
+            LeadsTo::ChatCompletions => on(method, chat_completions).with_state(server.clone()),
+            LeadsTo::Completions => on(method, completions).with_state(server.clone()),
+            LeadsTo::Tokenize => in_time(on(method, tokenize).with_state(server.clone())),
+            LeadsTo::Detokenize => in_time(on(method, detokenize).with_state(server.clone())),
         }
     };
     let (open, guarded): (Vec<_>, Vec<_>) = routes(leptos).into_iter().partition(|route| route.leads_to.is_open());

@@ -39,6 +39,16 @@ pub enum LeadsTo {
     Readiness,
     /// The counters.
     Metrics,
+    /// What the API says of the model.
+    Models,
+    /// An answer to a conversation, over the API.
+    ChatCompletions,
+    /// What follows on a text, over the API.
+    Completions,
+    /// A text's token ids.
+    Tokenize,
+    /// The text of token ids.
+    Detokenize,
 }
 
 impl LeadsTo {
@@ -47,7 +57,15 @@ impl LeadsTo {
     pub fn is_open(self) -> bool {
         match self {
             Self::File | Self::Login | Self::LoginPage | Self::Health | Self::Readiness => true,
-            Self::Page | Self::Command | Self::Events | Self::Metrics => false,
+            Self::Page
+            | Self::Command
+            | Self::Events
+            | Self::Metrics
+            | Self::Models
+            | Self::ChatCompletions
+            | Self::Completions
+            | Self::Tokenize
+            | Self::Detokenize => false,
         }
     }
 }
@@ -66,9 +84,19 @@ pub fn routes(leptos: &LeptosOptions) -> Vec<Route> {
         ("/healthz", LeadsTo::Health),
         ("/readyz", LeadsTo::Readiness),
         ("/metrics", LeadsTo::Metrics),
+        ("/v1/models", LeadsTo::Models),
+        ("/v1/models/{model}", LeadsTo::Models),
+    ];
+    let asked = [
+        ("/login", LeadsTo::Login),
+        ("/v1/chat/completions", LeadsTo::ChatCompletions),
+        ("/v1/completions", LeadsTo::Completions),
+        ("/tokenize", LeadsTo::Tokenize),
+        ("/detokenize", LeadsTo::Detokenize),
     ];
     let route = |method: Method, path: &str, leads_to| Route { method, path: path.to_owned(), leads_to };
     let read = read.map(|(path, leads_to)| route(Method::GET, path, leads_to));
+    let asked = asked.map(|(path, leads_to)| route(Method::POST, path, leads_to));
     let commands = server_fn_paths().map(|(path, method)| route(method, path, LeadsTo::Command));
-    read.into_iter().chain([route(Method::POST, "/login", LeadsTo::Login)]).chain(commands).collect()
+    read.into_iter().chain(asked).chain(commands).collect()
 }

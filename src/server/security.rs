@@ -16,6 +16,7 @@ use leptos_axum::ResponseOptions;
 
 use super::{
     config::Limits,
+    openai,
     refusal::{refusal, refusal_with},
 };
 use crate::chat::error::{ChatError, ErrorCode};
@@ -112,14 +113,15 @@ fn is_from_own_page(headers: &HeaderMap) -> bool {
 /// Takes a request's body in whole, within the limits of size (413) and time (408), before anything looks at it.
 pub async fn limit_body(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let most = if openai::is_api(parts.uri.path()) { limits.api_body_bytes } else { limits.body_bytes };
     let declared =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limits.body_bytes as u64) {
-        return too_large(&limits);
+    if declared.is_some_and(|length| length > most as u64) {
+        return too_large(most);
     }
-    match tokio::time::timeout(limits.body_time, collect(body, limits.body_bytes)).await {
+    match tokio::time::timeout(limits.body_time, collect(body, most)).await {
         Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Ok(Err(BodyError::TooLarge)) => too_large(&limits),
+        Ok(Err(BodyError::TooLarge)) => too_large(most),
         Ok(Err(BodyError::Broken)) => {
             refusal(&ChatError::new(ErrorCode::Malformed, "the request's body broke off; expected all of it"))
         }
@@ -153,12 +155,12 @@ async fn collect(body: Body, limit: usize) -> Result<Bytes, BodyError> {
     Ok(bytes.into())
 }
 
-fn too_large(limits: &Limits) -> Response<Body> {
+fn too_large(most: usize) -> Response<Body> {
     refusal_with(
         StatusCode::PAYLOAD_TOO_LARGE,
         &ChatError::new(
             ErrorCode::MessageTooLong,
-            format!("the request's body is larger than {} bytes, which is the most allowed", limits.body_bytes),
+            format!("the request's body is larger than {most} bytes, which is the most allowed"),
         ),
     )
 }

@@ -7,7 +7,8 @@ pub mod chats;
 pub mod links;
 pub mod once;
 
-mod ask;
+pub(super) mod ask;
+
 mod view;
 
 use std::{

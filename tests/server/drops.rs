@@ -120,7 +120,10 @@ async fn read(mut generation: Generation) -> (String, EngineEnd) {
         match event {
             EngineEvent::Token { text, .. } => all.push_str(&text),
             EngineEvent::End { reason, text } => return (all + &text, reason),
-            EngineEvent::Queued { .. } | EngineEvent::Prefilled { .. } | EngineEvent::PromptLogprobs(_) => {}
+            EngineEvent::Queued { .. }
+            | EngineEvent::Prefilled { .. }
+            | EngineEvent::PromptLogprobs(_)
+            | EngineEvent::EndToken(_) => {}
         }
     }
     panic!("the events ended without an end");

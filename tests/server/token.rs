@@ -77,6 +77,13 @@ async fn without_the_token_only_the_open_routes_answer() {
                 LeadsTo::Command | LeadsTo::Events | LeadsTo::Metrics => {
                     assert_refused(&reply, 401, ErrorCode::AccessDenied);
                 }
+                LeadsTo::Models
+                | LeadsTo::ChatCompletions
+                | LeadsTo::Completions
+                | LeadsTo::Tokenize
+                | LeadsTo::Detokenize => {
+                    assert!(reply.status == 401 && reply.body.contains("authentication_error"), "{route:?}");
+                }
             }
             if reply.status == 401 {
                 guarded += 1;

@@ -121,7 +121,10 @@ fn run_until(
             match outcome {
                 Outcome::Drawn(sequence, ..) => is_over |= stop(sequence),
                 Outcome::Ended(sequence, _) => backend.release(sequence),
-                Outcome::Queued(..) | Outcome::Prefilled { .. } | Outcome::PromptLogprobs(..) => {}
+                Outcome::Queued(..)
+                | Outcome::Prefilled { .. }
+                | Outcome::PromptLogprobs(..)
+                | Outcome::EndToken(..) => {}
             }
         }
         if is_over {
@@ -167,7 +170,10 @@ pub(super) fn times(
                     backend.release(sequence);
                     live -= 1;
                 }
-                Outcome::Queued(..) | Outcome::Prefilled { .. } | Outcome::PromptLogprobs(..) => {}
+                Outcome::Queued(..)
+                | Outcome::Prefilled { .. }
+                | Outcome::PromptLogprobs(..)
+                | Outcome::EndToken(..) => {}
             }
         }
     }

@@ -116,6 +116,7 @@ impl Sequence {
             return (!self.is_prefilling()).then_some(EngineEnd::Length);
         };
         if drawn.token == eos_token_id && !self.ignore_eos {
+            outcomes.extend(drawn.logprobs.map(|logprobs| Outcome::EndToken(self.id, logprobs)));
             return Some(EngineEnd::EndOfText);
         }
         self.ids.push(drawn.token);

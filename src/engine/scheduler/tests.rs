@@ -212,6 +212,7 @@ proptest! {
                     Outcome::Queued(sequence, _)
                     | Outcome::Prefilled { sequence, .. }
                     | Outcome::PromptLogprobs(sequence, _)
+                    | Outcome::EndToken(sequence, _)
                     | Outcome::Drawn(sequence, ..) => sequence,
                 };
                 prop_assert!(!ended.contains_key(sequence), "an event after the end");

@@ -61,12 +61,13 @@ fn looks_like_control(content: &str) -> bool {
 
 /// Whether a token is written as a byte, by the library's own measure.
 pub(super) fn is_byte(token: &str) -> bool {
-    token.len() == 6
-        && token.ends_with('>')
-        && token
-            .strip_prefix("<0x")
-            .and_then(|rest| rest.get(..2))
-            .is_some_and(|hex| u8::from_str_radix(hex, 16).is_ok())
+    byte(token).is_some()
+}
+
+/// The byte that a token is written as.
+pub(super) fn byte(token: &str) -> Option<u8> {
+    let hex = token.strip_prefix("<0x")?.strip_suffix('>').filter(|hex| hex.len() == 2)?;
+    u8::from_str_radix(hex, 16).ok()
 }
 
 /// Checks that a token's text depends on nothing but whether it is the first, byte tokens aside; whether there are byte

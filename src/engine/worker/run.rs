@@ -210,11 +210,9 @@ impl Thread {
                     self.tell_progress(sequence, EngineEvent::Prefilled { done, total, reused });
                 }
                 Outcome::PromptLogprobs(sequence, all) => {
-                    if let Some(live) = self.live.get(&sequence) {
-                        // A reader that is gone is noticed at the next token.
-                        let _ = live.events.try_send(EngineEvent::PromptLogprobs(all));
-                    }
+                    self.tell_once(sequence, EngineEvent::PromptLogprobs(all));
                 }
+                Outcome::EndToken(sequence, logprobs) => self.tell_once(sequence, EngineEvent::EndToken(logprobs)),
                 Outcome::Drawn(sequence, token, logprobs) => {
                     outcomes.extend(self.drawn(sequence, token, logprobs));
                 }
@@ -242,6 +240,14 @@ impl Thread {
             }
             (false, false) => self.scheduler.end(sequence, EngineEnd::Cancelled),
             (false, true) => Vec::new(),
+        }
+    }
+
+    /// Tells what comes once; there is room for it beside the tokens.
+    fn tell_once(&self, sequence: SequenceId, event: EngineEvent) {
+        if let Some(live) = self.live.get(&sequence) {
+            // A reader that is gone is noticed at the next token.
+            let _ = live.events.try_send(event);
         }
     }
 

@@ -126,7 +126,10 @@ fn read(mut generation: Generation) -> (String, EngineEnd) {
                 assert!(generation.blocking_next().is_none(), "nothing comes after the end");
                 return (all + &text, reason);
             }
-            EngineEvent::Queued { .. } | EngineEvent::Prefilled { .. } | EngineEvent::PromptLogprobs(_) => {}
+            EngineEvent::Queued { .. }
+            | EngineEvent::Prefilled { .. }
+            | EngineEvent::PromptLogprobs(_)
+            | EngineEvent::EndToken(_) => {}
         }
     }
     panic!("the events ended without an end");

@@ -77,6 +77,8 @@ pub struct LimitsSection {
     pub newcomers_burst: Option<u32>,
     /// Most bytes of a request's body.
     pub body_bytes: Option<usize>,
+    /// Most bytes of the body of a request to the API.
+    pub api_body_bytes: Option<usize>,
     /// Seconds that a body's arrival may take.
     pub body_s: Option<u64>,
     /// Seconds that a request's head may take to arrive.
@@ -261,6 +263,7 @@ mod tests {
         assert_eq!(file.limits.newcomers_per_minute, Some(limits.newcomers.per_minute));
         assert_eq!(file.limits.newcomers_burst, Some(limits.newcomers.burst));
         assert_eq!(file.limits.body_bytes, Some(limits.body_bytes));
+        assert_eq!(file.limits.api_body_bytes, Some(limits.api_body_bytes));
         assert_eq!(file.limits.body_s, Some(limits.body_time.as_secs()));
         assert_eq!(file.limits.header_s, Some(limits.header_time.as_secs()));
         assert_eq!(file.limits.header_count, Some(limits.header_count));

@@ -24,7 +24,11 @@ use crate::{
         worker,
     },
     render::Growing,
-    server::{rates::Slot, state::Server},
+    server::{
+        metrics::{Source, Stopwatch},
+        rates::Slot,
+        state::Server,
+    },
     storage::record::{Owner, Progress},
 };
 
@@ -71,6 +75,7 @@ pub async fn run(server: Arc<Server>, begin: Begin) {
         token_ids,
         stats,
         arrived,
+        stopwatch: Stopwatch::new(arrived),
         first_token: None,
         last_token: arrived,
         is_over: false,
@@ -84,7 +89,7 @@ pub async fn run(server: Arc<Server>, begin: Begin) {
             event = events.next() => match event {
                 Some(EngineEvent::End { reason, text }) => {
                     answer.pending.push_str(&text);
-                    break end_reason(reason);
+                    break reason.into();
                 }
                 Some(event) => answer.take(event),
                 // The engine's thread is gone: told to end, or dead.
@@ -115,15 +120,17 @@ async fn wait_for(writing: &mut Option<Writing>) {
     }
 }
 
-fn end_reason(end: EngineEnd) -> EndReason {
-    match end {
-        EngineEnd::EndOfText => EndReason::EndOfText,
-        EngineEnd::Length => EndReason::Length,
-        EngineEnd::StopString => EndReason::StopString,
-        EngineEnd::Cancelled => EndReason::Stopped,
-        EngineEnd::NotANumber => EndReason::Failed { code: ErrorCode::NotANumber },
-        EngineEnd::StepFailed => ENGINE_GONE,
-        EngineEnd::ShuttingDown => EndReason::Interrupted,
+impl From<EngineEnd> for EndReason {
+    fn from(end: EngineEnd) -> Self {
+        match end {
+            EngineEnd::EndOfText => Self::EndOfText,
+            EngineEnd::Length => Self::Length,
+            EngineEnd::StopString => Self::StopString,
+            EngineEnd::Cancelled => Self::Stopped,
+            EngineEnd::NotANumber => Self::Failed { code: ErrorCode::NotANumber },
+            EngineEnd::StepFailed => ENGINE_GONE,
+            EngineEnd::ShuttingDown => Self::Interrupted,
+        }
     }
 }
 
@@ -142,6 +149,7 @@ struct Answer {
     token_ids: Vec<u32>,
     stats: AnswerStats,
     arrived: Instant,
+    stopwatch: Stopwatch,
     first_token: Option<Instant>,
     last_token: Instant,
     is_over: bool,
@@ -150,6 +158,7 @@ struct Answer {
 
 impl Answer {
     fn take(&mut self, event: EngineEvent) {
+        self.stopwatch.note(&event, &self.server.metrics);
         match event {
             EngineEvent::Queued { place } => self.generation.progress(EventKind::Queued { place }),
             EngineEvent::Prefilled { done, total, reused } => {
@@ -157,7 +166,7 @@ impl Answer {
                 self.generation.progress(EventKind::Reading { done, total });
             }
             EngineEvent::Token { id, text, .. } => self.token(id, &text),
-            EngineEvent::PromptLogprobs(_) | EngineEvent::End { .. } => {}
+            EngineEvent::PromptLogprobs(_) | EngineEvent::EndToken(_) | EngineEvent::End { .. } => {}
         }
     }
 
@@ -165,7 +174,6 @@ impl Answer {
         let now = Instant::now();
         if self.first_token.is_none() {
             self.first_token = Some(now);
-            self.server.metrics.first_token.observe(now.duration_since(self.arrived).as_secs_f64());
         }
         self.last_token = now;
         self.token_ids.push(id);
@@ -234,7 +242,7 @@ impl Answer {
     fn tell_end(&self, reason: EndReason, text: String, finished: Vec<Block>, is_saved: bool) {
         self.generation.end(finished, EventKind::End { reason, stats: self.stats, text, is_saved });
         self.server.generations.ended(self.generation.id);
-        self.server.metrics.ended(reason);
+        self.server.metrics.ended(Source::Page, reason);
     }
 
     fn finish_stats(&mut self) {

@@ -155,7 +155,7 @@ fn with_system(ready: &Ready, system: &str, turns: Vec<Turn>) -> Result<Vec<Turn
     Ok(std::iter::once(system).chain(turns).collect())
 }
 
-async fn make_prompt(
+pub(in crate::server) async fn make_prompt(
     server: &Server,
     ready: &Arc<Ready>,
     turns: Vec<Turn>,
@@ -191,7 +191,7 @@ fn prompt_error(error: PromptError) -> ChatError {
     }
 }
 
-fn submit_error(error: SubmitError) -> ChatError {
+pub(in crate::server) fn submit_error(error: SubmitError) -> ChatError {
     match &error {
         SubmitError::QueueFull { .. } => {
             ChatError::new(ErrorCode::QueueFull, error.to_string()).retry_after(QUEUE_RETRY_S)

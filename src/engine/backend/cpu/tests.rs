@@ -137,7 +137,7 @@ fn run(
                     reuses.insert(sequence, reused);
                 }
                 Outcome::PromptLogprobs(_, all) => run.prompt_logprobs.extend(all),
-                Outcome::Queued(..) => {}
+                Outcome::Queued(..) | Outcome::EndToken(..) => {}
             }
         }
     }

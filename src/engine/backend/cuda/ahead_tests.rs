@@ -118,7 +118,10 @@ impl Outcomes {
                     self.ended += 1;
                     backend.release(sequence);
                 }
-                Outcome::Queued(..) | Outcome::Prefilled { .. } | Outcome::PromptLogprobs(..) => {}
+                Outcome::Queued(..)
+                | Outcome::Prefilled { .. }
+                | Outcome::PromptLogprobs(..)
+                | Outcome::EndToken(..) => {}
             }
         }
     }

@@ -1,0 +1,133 @@
+//! `POST /v1/chat/completions`: an answer to a conversation, whose prompt is made as for the page.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::State,
+    http::Response,
+};
+use serde_json::Value;
+
+use super::{
+    answer::{Answer, Echo, Head, Kind},
+    choices::Choices,
+    error::ApiError,
+    fields::{Fields, wrong},
+    sampling::{Drawing, MOST_TOP},
+    stream::deliver,
+    tokens::missing,
+};
+use crate::{
+    chat::{
+        message::{MessageText, Role},
+        settings::Sampling,
+    },
+    engine::{
+        prompt::Turn,
+        request::{CacheScope, GenerationRequest, LogprobsRequest},
+    },
+    server::{service::ask::make_prompt, state::Server},
+};
+
+/// Answers `POST /v1/chat/completions`.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn chat_completions(State(server): State<Arc<Server>>, body: Bytes) -> Result<Response<Body>, ApiError> {
+    let arrived = Instant::now();
+    let mut fields = Fields::read(&body)?;
+    let ready = server.ready()?;
+    let drawing = Drawing::read(&mut fields, &ready, &["max_completion_tokens", "max_tokens"], 1)?;
+    let top = top_logprobs(&mut fields)?;
+    let turns = turns(&mut fields)?;
+    let prompt = make_prompt(&server, &ready, turns, drawing.sampling.max_new_tokens)
+        .await
+        .map_err(|error| ApiError::from(error).about("messages"))?;
+    // As on the page: the prompt has half the context whatever the bound, and the answer what the prompt leaves.
+    let rest = ready.model.context_length.saturating_sub(prompt.ids.len() as u32).max(1);
+    let sampling = Sampling { max_new_tokens: drawing.sampling.max_new_tokens.min(rest), ..drawing.sampling };
+    let prompt_ids: Arc<[u32]> = prompt.ids.into();
+    let request = |index: u32| GenerationRequest {
+        prompt_ids: prompt_ids.clone(),
+        continued_ids: Arc::default(),
+        sampling,
+        seed: drawing.seed_of(index),
+        ignore_eos: drawing.ignore_eos,
+        stop: drawing.stop.clone(),
+        logprobs: LogprobsRequest { generated: top, prompt: None },
+        scope: CacheScope::Alone,
+    };
+    let answer = |index| Answer::new(Kind::Chat, ready.prompts.tokenizer(), &prompt_ids, Echo::Nothing, index);
+    let head = Head::new(Kind::Chat, &ready.model.name, prompt.dropped_rounds);
+    let choices = Choices::begin(&server, &ready, (0..drawing.n).map(request).collect(), arrived)?;
+    let answers = (0..drawing.n).map(answer).collect();
+    deliver(head, answers, choices, drawing.delivery).await
+}
+
+/// How many of the likeliest tokens are told beside each one, where log-probabilities are asked for.
+fn top_logprobs(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
+    let is_asked = fields.flag("logprobs")?;
+    let top = fields.whole_up_to("top_logprobs", MOST_TOP)?;
+    match (is_asked, top) {
+        (false, Some(top)) if top > 0 => Err(ApiError::field(
+            "top_logprobs",
+            format!("top_logprobs is {top}, expected it only together with logprobs"),
+        )),
+        (false, _) => Ok(None),
+        (true, top) => Ok(Some(top.unwrap_or(0))),
+    }
+}
+
+fn turns(fields: &mut Fields) -> Result<Vec<Turn>, ApiError> {
+    let messages = match fields.take("messages") {
+        None => return Err(missing("messages", "a list of messages")),
+        Some(Value::Array(messages)) => messages,
+        Some(other) => return Err(wrong("messages", &other, "a list of messages")),
+    };
+    if messages.is_empty() {
+        return Err(ApiError::field("messages", "messages is empty, expected at least one message"));
+    }
+    messages.into_iter().enumerate().map(|(index, message)| turn(index, message)).collect()
+}
+
+fn turn(index: usize, message: Value) -> Result<Turn, ApiError> {
+    let name = |field: &str| format!("messages[{index}].{field}");
+    let Value::Object(mut message) = message else {
+        return Err(wrong(&format!("messages[{index}]"), &message, "an object with role and content"));
+    };
+    let role = match message.remove("role") {
+        Some(Value::String(role)) => match role.as_str() {
+            "system" | "developer" => Role::System,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "tool" | "exec" => Role::Exec,
+            _ => return Err(wrong(&name("role"), &role.into(), "system, user, assistant or tool")),
+        },
+        other => return Err(wrong(&name("role"), &other.unwrap_or_default(), "system, user, assistant or tool")),
+    };
+    let text = content(&name("content"), message.remove("content").unwrap_or_default())?;
+    let text = match role {
+        // What the model said may be nothing.
+        Role::Assistant => text,
+        Role::System | Role::User | Role::Exec => {
+            MessageText::parse(&text).map_err(|error| ApiError::from(error).about(name("content")))?.into()
+        }
+    };
+    Ok(Turn { role, text })
+}
+
+/// A text, or a list of parts that are texts.
+fn content(name: &str, content: Value) -> Result<String, ApiError> {
+    match content {
+        Value::String(text) => Ok(text),
+        Value::Array(parts) => parts
+            .into_iter()
+            .map(|part| match (part["type"].as_str(), part["text"].as_str()) {
+                (Some("text"), Some(text)) => Ok(text.to_owned()),
+                _ => Err(wrong(name, &part["type"], "parts of type text: the model reads and writes text")),
+            })
+            .collect(),
+        other => Err(wrong(name, &other, "a text or a list of texts")),
+    }
+}

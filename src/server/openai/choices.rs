@@ -1,0 +1,173 @@
+//! The answers that a request asks for, all of them in the engine's queue, their events as one stream.
+//!
+//! Knows no JSON. **Architecture Invariant:** dropped, it cancels whatever is not over.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration, time::Instant};
+
+use futures::{StreamExt, stream::BoxStream, stream::SelectAll};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::error::ApiError;
+use crate::{
+    chat::{
+        error::{ChatError, ErrorCode},
+        event::EndReason,
+    },
+    engine::{
+        request::{EngineEnd, EngineEvent, GenerationRequest, SubmitError},
+        worker::Generation,
+    },
+    server::{
+        metrics::{Source, Stopwatch},
+        service::ask::submit_error,
+        state::{Ready, Server},
+        watchdog::Abandoned,
+    },
+};
+
+/// Most answers of one request that are in the queue at once.
+const AT_ONCE: usize = 8;
+
+/// Pause before a full queue is asked again for a request that has begun.
+const QUEUE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Answers on their way.
+pub(super) struct Choices {
+    server: Arc<Server>,
+    ready: Arc<Ready>,
+    arrived: Instant,
+    waiting: VecDeque<(usize, GenerationRequest)>,
+    running: SelectAll<BoxStream<'static, (usize, EngineEvent)>>,
+    abandoned: Abandoned,
+    /// Whoever waits for the server's tasks to end waits for this.
+    _task: TaskTrackerToken,
+}
+
+/// One answer that the engine has taken on.
+struct Taken {
+    index: usize,
+    generation: Generation,
+    stopwatch: Stopwatch,
+    server: Arc<Server>,
+    is_over: bool,
+}
+
+impl Choices {
+    /// Asks the engine for the first of these; the others follow as those end.
+    ///
+    /// # Errors
+    /// Where the queue is full, a prompt is too long or the server goes down; nothing was begun then.
+    pub(super) fn begin(
+        server: &Arc<Server>,
+        ready: &Arc<Ready>,
+        requests: Vec<GenerationRequest>,
+        arrived: Instant,
+    ) -> Result<Self, ApiError> {
+        let task = server.tasks.token();
+        let abandoned = server.abandon.listen();
+        server.ready()?;
+        let mut choices = Self {
+            server: server.clone(),
+            ready: ready.clone(),
+            arrived,
+            waiting: requests.into_iter().enumerate().collect(),
+            running: SelectAll::new(),
+            abandoned,
+            _task: task,
+        };
+        while choices.running.len() < AT_ONCE && !choices.waiting.is_empty() {
+            choices.submit().map_err(|error| ApiError::from(submit_error(error)))?;
+        }
+        Ok(choices)
+    }
+
+    /// What happens next, and to which of the answers; `None` when all are over.
+    ///
+    /// # Errors
+    /// Where the engine failed: nothing comes after that.
+    pub(super) async fn next(&mut self) -> Option<Result<(usize, EngineEvent), ApiError>> {
+        while self.running.len() < AT_ONCE && !self.waiting.is_empty() {
+            match self.submit() {
+                Ok(()) => {}
+                Err(SubmitError::QueueFull { .. }) if self.running.is_empty() => {
+                    tokio::time::sleep(QUEUE_PAUSE).await;
+                }
+                Err(SubmitError::QueueFull { .. }) => break,
+                Err(error) => return Some(Err(submit_error(error).into())),
+            }
+        }
+        tokio::select! {
+            // What the engine has said already comes first.
+            biased;
+            event = self.running.next() => event.map(Ok),
+            reason = self.abandoned.told() => Some(Err(failure(reason).into())),
+        }
+    }
+
+    fn submit(&mut self) -> Result<(), SubmitError> {
+        let Some((index, request)) = self.waiting.pop_front() else { return Ok(()) };
+        match self.ready.engine.submit(request.clone()) {
+            Ok(generation) => {
+                let stopwatch = Stopwatch::new(self.arrived);
+                let taken = Taken { index, generation, stopwatch, server: self.server.clone(), is_over: false };
+                self.running.push(taken.events());
+                Ok(())
+            }
+            Err(error) => {
+                self.waiting.push_front((index, request));
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Taken {
+    fn events(self) -> BoxStream<'static, (usize, EngineEvent)> {
+        futures::stream::unfold(self, async |mut taken| {
+            if taken.is_over {
+                return None;
+            }
+            // Where the thread broke off there is no end, and nothing more to come.
+            let lost = EngineEvent::End { reason: EngineEnd::StepFailed, text: String::new() };
+            let event = taken.generation.next().await.unwrap_or(lost);
+            taken.note(&event);
+            Some(((taken.index, event), taken))
+        })
+        .boxed()
+    }
+
+    fn note(&mut self, event: &EngineEvent) {
+        let metrics = &self.server.metrics;
+        self.stopwatch.note(event, metrics);
+        if let EngineEvent::End { reason, .. } = event {
+            self.is_over = true;
+            metrics.ended(Source::Api, EndReason::from(*reason));
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.server.metrics.client_gone();
+        }
+    }
+}
+
+/// What is told where an answer does not come to an end of its own.
+pub(super) fn failure(reason: EndReason) -> ChatError {
+    let told = |code, message: &str| ChatError::new(code, message).retry_after(5);
+    match reason {
+        EndReason::Failed { code: ErrorCode::NotANumber } => {
+            ChatError::new(ErrorCode::NotANumber, "the model gave numbers that are none; its weights may be damaged")
+        }
+        EndReason::Failed { code: ErrorCode::EngineStalled } => {
+            told(ErrorCode::EngineStalled, "a step of the engine takes far longer than steps do")
+        }
+        EndReason::Failed { code } => told(code, "a step of the engine failed, and the answer with it; ask again"),
+        EndReason::Interrupted | EndReason::Stopped => told(ErrorCode::ShuttingDown, "the server is shutting down"),
+        EndReason::EndOfText | EndReason::Length | EndReason::StopString => {
+            ChatError::new(ErrorCode::Internal, "the answer is over")
+        }
+    }
+}

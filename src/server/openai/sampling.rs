@@ -1,0 +1,241 @@
+//! What conversations and texts are asked for with alike: how to draw, how many, when to end, and what may not be asked.
+
+use serde_json::Value;
+
+use super::{
+    error::ApiError,
+    fields::{Fields, wrong},
+};
+use crate::{
+    chat::settings::{MAX_SEED, Sampling, Settings},
+    server::state::Ready,
+};
+
+/// Most answers to one prompt.
+const MOST_CHOICES: u32 = 8;
+
+/// Most stop strings, and most bytes of one.
+const MOST_STOPS: usize = 16;
+const MOST_STOP_BYTES: usize = 1024;
+
+/// Most of the likeliest tokens that are told at each place.
+pub(super) const MOST_TOP: u32 = 20;
+
+/// What would change the answer and is not there, and what to do instead.
+const UNSUPPORTED: [(&str, Means, &str); 26] = [
+    ("tools", Means::Filled, "describe tools in a message, and give their results back as role tool"),
+    ("functions", Means::Filled, "describe tools in a message, and give their results back as role tool"),
+    ("tool_choice", Means::Not("none"), "there are no tools to choose from"),
+    ("function_call", Means::Not("none"), "there are no functions to call"),
+    ("response_format", Means::NotText, "ask for the form in a message"),
+    ("logit_bias", Means::Filled, "there is no bias on tokens"),
+    ("presence_penalty", Means::NotZero, "this model's penalty is repetition_penalty"),
+    ("frequency_penalty", Means::NotZero, "this model's penalty is repetition_penalty"),
+    ("length_penalty", Means::NotOne, "answers are drawn, not searched for"),
+    ("best_of", Means::NotOne, "ask for n answers and choose one"),
+    ("use_beam_search", Means::True, "answers are drawn, not searched for"),
+    ("min_p", Means::NotZero, "use top_p"),
+    ("min_tokens", Means::NotZero, "use ignore_eos with max_tokens"),
+    ("typical_p", Means::NotOne, "use top_p"),
+    ("stop_token_ids", Means::Filled, "use stop with a text"),
+    ("bad_words", Means::Filled, "there is no list of words that are left out"),
+    ("allowed_token_ids", Means::Filled, "there is no list of tokens that are let in"),
+    ("guided_json", Means::Filled, "ask for the form in a message"),
+    ("guided_regex", Means::Filled, "ask for the form in a message"),
+    ("guided_choice", Means::Filled, "compare log-probabilities of /v1/completions with echo"),
+    ("guided_grammar", Means::Filled, "ask for the form in a message"),
+    ("structured_outputs", Means::Filled, "ask for the form in a message"),
+    ("suffix", Means::Filled, "texts are gone on with at their end only"),
+    ("audio", Means::Filled, "the model reads and writes text"),
+    ("chat_template", Means::Filled, "the prompt format is the model's own, see --prompt_format"),
+    ("prompt_logprobs", Means::NotZero, "use echo with logprobs in /v1/completions"),
+];
+
+/// Which values of a field change the answer.
+#[derive(Debug, Clone, Copy)]
+enum Means {
+    /// All that hold something.
+    Filled,
+    /// All but this word.
+    Not(&'static str),
+    /// All but a type of text.
+    NotText,
+    /// All but 0.
+    NotZero,
+    /// All but 1.
+    NotOne,
+    /// True.
+    True,
+}
+
+impl Means {
+    fn changes(self, value: &Value) -> bool {
+        match self {
+            Self::Filled => match value {
+                Value::Array(items) => !items.is_empty(),
+                Value::Object(fields) => !fields.is_empty(),
+                Value::String(text) => !text.is_empty(),
+                Value::Bool(flag) => *flag,
+                Value::Number(_) => true,
+                Value::Null => false,
+            },
+            Self::Not(word) => value != word,
+            Self::NotText => value["type"] != "text",
+            Self::NotZero => value.as_f64() != Some(0.0),
+            Self::NotOne => value.as_f64() != Some(1.0),
+            Self::True => value != &Value::Bool(false),
+        }
+    }
+}
+
+/// How answers are drawn, how many of them, and how they are told.
+#[derive(Debug)]
+pub(super) struct Drawing {
+    pub(super) sampling: Sampling,
+    /// Of the first answer; of each further one it is one more.
+    pub(super) seed: u64,
+    pub(super) n: u32,
+    pub(super) stop: Vec<String>,
+    pub(super) ignore_eos: bool,
+    pub(super) delivery: Delivery,
+    /// Whether somebody said how many tokens there may be.
+    pub(super) is_bounded: bool,
+}
+
+/// In how many pieces answers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// When they are over.
+    Whole,
+    /// As they grow.
+    Stream,
+    /// As they grow, and at the end how many tokens there were.
+    CountedStream,
+}
+
+impl Drawing {
+    /// Takes what is asked for with; `longest` are the names of the field that bounds an answer, the first that is there
+    /// counts, and `least` is the least that it may say.
+    ///
+    /// # Errors
+    /// A field that is wrong, out of bounds, or not supported.
+    pub(super) fn read(
+        fields: &mut Fields,
+        ready: &Ready,
+        longest: &[&'static str],
+        least: u32,
+    ) -> Result<Self, ApiError> {
+        check_model(fields, ready)?;
+        refuse_unsupported(fields)?;
+        let mut bound = None;
+        for name in longest {
+            let found = fields.whole_up_to(name, u32::MAX)?;
+            bound = bound.or(found.map(|found| (*name, found)));
+        }
+        let (bound_name, most) = bound.map_or(("max_tokens", None), |(name, most)| (name, Some(most)));
+        // A prompt's log-probabilities alone: a bound that the page does not have.
+        let is_for_none = least == 0 && most == Some(0);
+        let settings = Settings {
+            temperature: fields.number("temperature")?,
+            top_k: top_k(fields)?,
+            top_p: fields.number("top_p")?,
+            repetition_penalty: fields.number("repetition_penalty")?,
+            max_new_tokens: if is_for_none { Some(1) } else { most },
+            seed: fields.whole("seed")?,
+        };
+        let resolved = settings.resolve(&ready.model.defaults, ready.model.longest_answer);
+        let mut sampling = resolved.map_err(|error| {
+            let name = if error.name == "max_new_tokens" { bound_name } else { error.name };
+            ApiError::out_of_range(error, name)
+        })?;
+        if is_for_none {
+            sampling.max_new_tokens = 0;
+        }
+        let n = fields.whole_up_to("n", MOST_CHOICES)?.unwrap_or(1);
+        if n == 0 {
+            return Err(ApiError::field("n", format!("n is 0, expected 1 to {MOST_CHOICES}")));
+        }
+        Ok(Self {
+            sampling,
+            seed: settings.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64 & MAX_SEED),
+            n,
+            stop: stop(fields)?,
+            ignore_eos: fields.flag("ignore_eos")?,
+            delivery: delivery(fields)?,
+            is_bounded: most.is_some(),
+        })
+    }
+
+    /// The seed of the answer with this index; seeds go round after the largest.
+    pub(super) fn seed_of(&self, index: u32) -> u64 {
+        (self.seed + u64::from(index)) & MAX_SEED
+    }
+}
+
+fn check_model(fields: &mut Fields, ready: &Ready) -> Result<(), ApiError> {
+    match fields.text("model")? {
+        Some(name) if name != ready.model.name => Err(ApiError::model(&name, &ready.model.name)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
+    for (name, means, hint) in UNSUPPORTED {
+        if fields.take(name).is_some_and(|value| means.changes(&value)) {
+            return Err(ApiError::unsupported(name, hint));
+        }
+    }
+    match fields.take("modalities") {
+        Some(value) if value != serde_json::json!(["text"]) => {
+            Err(ApiError::unsupported("modalities", "the model reads and writes text"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// vLLM writes -1 for all of them, which is 0 here.
+fn top_k(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
+    match fields.take("top_k") {
+        None => Ok(None),
+        Some(value) if value == -1 => Ok(Some(0)),
+        Some(value) => {
+            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+            number.map(Some).ok_or_else(|| wrong("top_k", &value, "a whole number from 0 to 100"))
+        }
+    }
+}
+
+fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
+    let texts = match fields.take("stop") {
+        None => Vec::new(),
+        Some(Value::Array(texts)) => texts,
+        Some(text) => vec![text],
+    };
+    if texts.len() > MOST_STOPS {
+        let message = format!("stop has {} texts, expected at most {MOST_STOPS}", texts.len());
+        return Err(ApiError::field("stop", message));
+    }
+    let text = |text: Value| match text {
+        Value::String(text) if (1..=MOST_STOP_BYTES).contains(&text.len()) => Ok(text),
+        other => Err(wrong("stop", &other, "texts of 1 to 1024 bytes")),
+    };
+    texts.into_iter().map(text).collect()
+}
+
+fn delivery(fields: &mut Fields) -> Result<Delivery, ApiError> {
+    let is_streamed = fields.flag("stream")?;
+    let streamed = |counts| if counts { Delivery::CountedStream } else { Delivery::Stream };
+    match fields.take("stream_options") {
+        None if is_streamed => Ok(Delivery::Stream),
+        None => Ok(Delivery::Whole),
+        Some(_) if !is_streamed => {
+            Err(ApiError::field("stream_options", "stream_options is there, expected it only together with stream"))
+        }
+        Some(Value::Object(options)) => match options.get("include_usage") {
+            None | Some(Value::Null) => Ok(Delivery::Stream),
+            Some(Value::Bool(counts)) => Ok(streamed(*counts)),
+            Some(other) => Err(wrong("stream_options.include_usage", other, "true or false")),
+        },
+        Some(other) => Err(wrong("stream_options", &other, "an object")),
+    }
+}
