@@ -1,7 +1,7 @@
 //! The API that other programs speak: what it answers, what it refuses and in which words, and that whoever goes away cancels
 //! what they asked for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::{
     body::Body,
@@ -16,7 +16,7 @@ use xverse_chat::{
 };
 
 use crate::{
-    client::{Reply, generation, request, say},
+    client::{Reply, generation, request, say, until},
     house::{ANSWER, House, Plan},
     stage::scripted::{At, Fault},
 };
@@ -71,15 +71,6 @@ async fn sent(house: &House, path: &str, body: impl Into<Body>) -> Reply {
 
 fn asking_for(body: &Value) -> Request<Body> {
     request(Method::POST, CHAT).body(Body::from(body.to_string())).unwrap()
-}
-
-/// Looks every few milliseconds until it is so.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }
 
 fn running(house: &House) -> u64 {
@@ -373,13 +364,13 @@ async fn a_full_queue_is_503_with_a_time_and_nothing_of_the_request_stays() {
     let router = house.router.clone();
     let asked = asking_for(&chat(json!({ "n": 3 })));
     let first = tokio::spawn(router.oneshot(asked));
-    until("three are asked for", || house.server.loaded().unwrap().engine.stats().submitted.get() == 3).await;
+    until(|| house.server.loaded().unwrap().engine.stats().submitted.get() == 3).await;
     let reply = house.post(CHAT, &chat(json!({ "n": 2 }))).await;
     assert!(refused(&reply, 503, None).contains("requests are waiting, at most 2 may"));
     assert_eq!(reply.header("retry-after"), "5");
     house.gate.open();
     assert_eq!(first.await.unwrap().unwrap().status(), 200);
-    until("all are over", || running(&house) == 0).await;
+    until(|| running(&house) == 0).await;
     assert_eq!(house.post(CHAT, &chat(json!({ "n": 4 }))).await.status, 200, "there is room for all again");
     let metrics = house.get("/metrics").await.body;
     assert!(metrics.contains("xverse_refusals_total{code=\"queue_full\"} 1"), "{metrics}");
@@ -401,17 +392,20 @@ async fn whoever_goes_away_cancels_what_they_asked_for_and_nobody_else_notices()
             drop(pieces);
         } else {
             // Polled until the engine has it, then dropped, as a server does whose client hangs up.
-            let waited = tokio::time::timeout(Duration::from_millis(200), &mut asking).await;
-            assert!(waited.is_err());
+            let submitted = || house.server.loaded().unwrap().engine.stats().submitted.get();
+            while submitted() < 4 {
+                let waited = tokio::time::timeout(Duration::from_millis(5), &mut asking).await;
+                assert!(waited.is_err());
+            }
             drop(asking);
         }
         let cancelled = || house.server.loaded().unwrap().engine.stats().cancelled.get();
         let before = if is_streamed { 2 } else { 4 };
         // The engine looks between steps.
         house.gate.pass(2);
-        until("both are cancelled", || cancelled() == before).await;
+        until(|| cancelled() == before).await;
         house.gate.pass(2);
-        until("nothing runs", || running(&house) == 0).await;
+        until(|| running(&house) == 0).await;
     }
     house.gate.open();
     assert_eq!(read(&house.post(CHAT, &chat(json!({}))).await)["choices"][0]["message"]["content"], ANSWER);
@@ -452,7 +446,7 @@ async fn a_server_that_goes_down_lets_answers_end_and_then_ends_them() {
         let server = house.server.clone();
         async move { xverse_chat::server::shutdown::drain(&server).await }
     });
-    until("nothing new is begun", || house.server.draining.is_cancelled()).await;
+    until(|| house.server.draining.is_cancelled()).await;
     refused(&house.post(CHAT, &chat(json!({}))).await, 503, None);
     let mut rest = String::new();
     house.gate.pass(1);

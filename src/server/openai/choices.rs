@@ -86,21 +86,27 @@ impl Choices {
     /// # Errors
     /// Where the engine failed: nothing comes after that.
     pub(super) async fn next(&mut self) -> Option<Result<(usize, EngineEvent), ApiError>> {
-        while self.running.len() < AT_ONCE && !self.waiting.is_empty() {
-            match self.submit() {
-                Ok(()) => {}
-                Err(SubmitError::QueueFull { .. }) if self.running.is_empty() => {
-                    tokio::time::sleep(QUEUE_PAUSE).await;
+        loop {
+            while self.running.len() < AT_ONCE && !self.waiting.is_empty() {
+                match self.submit() {
+                    Ok(()) => {}
+                    Err(SubmitError::QueueFull { .. }) if self.running.is_empty() => {
+                        tokio::time::sleep(QUEUE_PAUSE).await;
+                    }
+                    Err(SubmitError::QueueFull { .. }) => break,
+                    Err(error) => return Some(Err(submit_error(error).into())),
                 }
-                Err(SubmitError::QueueFull { .. }) => break,
-                Err(error) => return Some(Err(submit_error(error).into())),
             }
-        }
-        tokio::select! {
-            // What the engine has said already comes first.
-            biased;
-            event = self.running.next() => event.map(Ok),
-            reason = self.abandoned.told() => Some(Err(failure(reason).into())),
+            tokio::select! {
+                // What the engine has said already comes first.
+                biased;
+                event = self.running.next() => match event {
+                    // Those that ran are over; others may wait.
+                    None if !self.waiting.is_empty() => {}
+                    event => return event.map(Ok),
+                },
+                reason = self.abandoned.told() => return Some(Err(failure(reason).into())),
+            }
         }
     }
 

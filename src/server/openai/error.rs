@@ -22,6 +22,9 @@ use crate::{
     server::refusal::{code_name, refusal_with},
 };
 
+/// The API's paths, the models by name excepted.
+const PATHS: [&str; 5] = ["/v1/models", "/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"];
+
 /// Why the API refused.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -127,18 +130,24 @@ fn kind(status: StatusCode) -> &'static str {
 
 /// Gives what is refused of the API OpenAI's shape, whoever refused it.
 pub async fn in_api_shape(request: Request, next: Next) -> Response<Body> {
-    let is_asked_for = is_api(request.uri().path());
+    let path = request.uri().path();
+    let (is_asked_for, is_there) = (is_api(path), PATHS.contains(&path) || path.starts_with("/v1/models/"));
     let response = next.run(request).await;
     if !is_asked_for || !(response.status().is_client_error() || response.status().is_server_error()) {
         return response;
     }
-    let status = response.status();
+    let status = match response.status() {
+        // What leads nowhere is read as a file, which cannot be sent to.
+        StatusCode::METHOD_NOT_ALLOWED if !is_there => StatusCode::NOT_FOUND,
+        status => status,
+    };
     let shape = match (response.extensions().get::<Shape>(), response.extensions().get::<ChatError>()) {
         (Some(shape), _) => shape.clone(),
         (None, Some(error)) => Shape { r#type: kind(status), ..ApiError::from(error.clone()).shape(status) },
         (None, None) => no_such(status),
     };
     let (mut parts, _) = response.into_parts();
+    parts.status = status;
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::CONTENT_TYPE);
     let told = Json(json!({ "error": shape })).into_response();
@@ -148,12 +157,11 @@ pub async fn in_api_shape(request: Request, next: Next) -> Response<Body> {
 
 /// What no handler refused: there is no such path or method.
 fn no_such(status: StatusCode) -> Shape {
-    let message = match status {
-        StatusCode::METHOD_NOT_ALLOWED => "this path is asked for with another method",
-        _ => {
-            "there is no such path; expected /v1/models, /v1/chat/completions, /v1/completions, /tokenize or /detokenize"
+    let (message, code) = match status {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ("this path is asked for with another method".to_owned(), "method_not_allowed")
         }
+        _ => (format!("there is no such path; expected {}", PATHS.join(", ")), "not_found"),
     };
-    let code = if status == StatusCode::METHOD_NOT_ALLOWED { "method_not_allowed" } else { "not_found" };
-    Shape { message: message.to_owned(), r#type: kind(status), param: None, code: code.to_owned() }
+    Shape { message, r#type: kind(status), param: None, code: code.to_owned() }
 }
