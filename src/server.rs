@@ -1,6 +1,6 @@
 //! The server: what is between the network and the engine.
 //!
-//! Below it lie two halves: what happens once (`cli`, `config`, `run`, `check`) and what happens for each request
+//! Below it lie two halves: what happens once (`cli`, `config`, `run`, `check`, `terminal`) and what happens for each request
 //! (`router` and everything it names). It knows no tensors and no DOM.
 //! **Architecture Invariant:** HTTP types exist only below this module, and there are no globals: what requests share is
 //! one `state::Server`, which the router is given.
@@ -35,4 +35,5 @@ pub mod service;
 pub mod session;
 pub mod shutdown;
 pub mod state;
+pub mod terminal;
 pub mod watchdog;

@@ -92,6 +92,12 @@ impl Settings {
         }
         Ok(sampling)
     }
+
+    /// The seed that was set, else a random one.
+    #[must_use]
+    pub fn seed_or_random(&self) -> u64 {
+        self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64 & MAX_SEED)
+    }
 }
 
 fn within<T: PartialOrd + std::fmt::Display>(name: &'static str, value: T, min: T, max: T) -> Result<(), OutOfRange> {

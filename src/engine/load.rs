@@ -32,7 +32,13 @@ use super::{
 };
 use crate::chat::info::{ModelInfo, PromptFormat};
 
+/// The name of the mini model's folder.
+const MINI_MODEL: &str = "xverse-mini";
+
 /// What to load and how.
+///
+/// A path is turned into options that leave everything else as it suits model and machine; change what you need:
+/// `LoadOptions { threads: Some(4), ..LoadOptions::new("XVERSE-13B-Chat") }`.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// Folder with `config.json` and weights, or a GGUF file.
@@ -59,6 +65,41 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Whether this is the mini model that ships with the project.
     pub is_mini: bool,
+}
+
+impl LoadOptions {
+    /// The model in this folder or GGUF file, with the tokenizer beside it, as it suits model and machine. No copies of
+    /// quantised weights are kept.
+    #[must_use]
+    pub fn new(model_path: impl AsRef<Path>) -> Self {
+        let model_path = model_path.as_ref();
+        Self {
+            model_path: model_path.to_owned(),
+            tokenizer_path: checkpoint::folder(model_path).to_owned(),
+            adapter_path: None,
+            device: DeviceChoice::Auto,
+            prompt_format: None,
+            precision: Precision::default(),
+            kv_type: None,
+            kv_size: KvSize::Auto,
+            copies: None,
+            cuda: CudaSettings::default(),
+            threads: None,
+            is_mini: is_mini(model_path),
+        }
+    }
+}
+
+impl<P: AsRef<Path>> From<P> for LoadOptions {
+    fn from(model_path: P) -> Self {
+        Self::new(model_path)
+    }
+}
+
+/// Whether a folder is called as the mini model's is.
+#[must_use]
+pub fn is_mini(model_path: &Path) -> bool {
+    model_path.file_name().is_some_and(|name| name == MINI_MODEL)
 }
 
 /// Which backend runs the model.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::{config::ModelConfig, detokenizer::Detokenizer, tokenizer::ChatTokenizer};
-use crate::chat::{info::PromptFormat, message::Role};
+use crate::chat::{info::PromptFormat, message::Role, settings::Sampling};
 
 /// One turn of a conversation, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,32 @@ pub struct Turn {
     pub role: Role,
     /// What is said.
     pub text: String,
+}
+
+impl Turn {
+    /// What sets the scene; only the first turn may, and only where the model's prompt format has it.
+    #[must_use]
+    pub fn system(text: impl Into<String>) -> Self {
+        Self { role: Role::System, text: text.into() }
+    }
+
+    /// What a person says.
+    #[must_use]
+    pub fn user(text: impl Into<String>) -> Self {
+        Self { role: Role::User, text: text.into() }
+    }
+
+    /// What the model said.
+    #[must_use]
+    pub fn assistant(text: impl Into<String>) -> Self {
+        Self { role: Role::Assistant, text: text.into() }
+    }
+
+    /// The result of a tool call, where the model's prompt format has such turns.
+    #[must_use]
+    pub fn exec(text: impl Into<String>) -> Self {
+        Self { role: Role::Exec, text: text.into() }
+    }
 }
 
 /// A prompt and what was left out of it.
@@ -132,6 +158,15 @@ impl PromptBuilder {
     #[must_use]
     pub fn limit(&self, max_new_tokens: usize) -> usize {
         self.original_limit(max_new_tokens).min(self.max_positions.saturating_sub(1))
+    }
+
+    /// `sampling` with no more `max_new_tokens` than a prompt of `n_prompt_tokens` leaves of the context, but at least one.
+    ///
+    /// As in the original, a long `max_new_tokens` still leaves the prompt half the context; the answer gets the rest.
+    #[must_use]
+    pub fn sampling_beside(&self, n_prompt_tokens: usize, sampling: Sampling) -> Sampling {
+        let rest = self.max_positions.saturating_sub(n_prompt_tokens).max(1);
+        Sampling { max_new_tokens: sampling.max_new_tokens.min(u32::try_from(rest).unwrap_or(u32::MAX)), ..sampling }
     }
 
     /// The prompt for an answer of up to `max_new_tokens` to the last of `turns`.

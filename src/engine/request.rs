@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::chat::settings::Sampling;
+use crate::chat::{error::ErrorCode, event::EndReason, settings::Sampling};
 
 /// One answer to be generated.
 #[derive(Debug, Clone)]
@@ -114,6 +114,20 @@ pub enum EngineEnd {
     StepFailed,
     /// The engine is shutting down.
     ShuttingDown,
+}
+
+impl From<EngineEnd> for EndReason {
+    fn from(end: EngineEnd) -> Self {
+        match end {
+            EngineEnd::EndOfText => Self::EndOfText,
+            EngineEnd::Length => Self::Length,
+            EngineEnd::StopString => Self::StopString,
+            EngineEnd::Cancelled => Self::Stopped,
+            EngineEnd::NotANumber => Self::Failed { code: ErrorCode::NotANumber },
+            EngineEnd::StepFailed => Self::Failed { code: ErrorCode::EngineRestarted },
+            EngineEnd::ShuttingDown => Self::Interrupted,
+        }
+    }
 }
 
 /// Why a request was not taken.

@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc as sync_mpsc,
     },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -222,6 +223,11 @@ impl Generation {
     /// The next event; `None` after the end.
     pub async fn next(&mut self) -> Option<EngineEvent> {
         self.events.recv().await
+    }
+
+    /// The same for whoever polls.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<EngineEvent>> {
+        self.events.poll_recv(context)
     }
 
     /// The next event, for a thread that may block; `None` after the end.

@@ -38,8 +38,6 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
 /// How often a running answer is written to storage.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 
-const ENGINE_GONE: EndReason = EndReason::Failed { code: ErrorCode::EngineRestarted };
-
 /// What the task begins with.
 #[derive(Debug)]
 pub struct Begin {
@@ -94,7 +92,7 @@ pub async fn run(server: Arc<Server>, begin: Begin) {
                 Some(event) => answer.take(event),
                 // The engine's thread is gone: told to end, or dead.
                 None if answer.server.draining.is_cancelled() => break EndReason::Interrupted,
-                None => break ENGINE_GONE,
+                None => break EngineEnd::StepFailed.into(),
             },
             reason = abandoned.told() => break reason,
             () = sleep_until(answer.flush_at.into()), if !answer.pending.is_empty() => {
@@ -117,20 +115,6 @@ type Writing = Pin<Box<dyn Future<Output = ()> + Send>>;
 async fn wait_for(writing: &mut Option<Writing>) {
     if let Some(writing) = writing {
         writing.await;
-    }
-}
-
-impl From<EngineEnd> for EndReason {
-    fn from(end: EngineEnd) -> Self {
-        match end {
-            EngineEnd::EndOfText => Self::EndOfText,
-            EngineEnd::Length => Self::Length,
-            EngineEnd::StopString => Self::StopString,
-            EngineEnd::Cancelled => Self::Stopped,
-            EngineEnd::NotANumber => Self::Failed { code: ErrorCode::NotANumber },
-            EngineEnd::StepFailed => ENGINE_GONE,
-            EngineEnd::ShuttingDown => Self::Interrupted,
-        }
     }
 }
 

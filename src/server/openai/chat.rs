@@ -19,10 +19,7 @@ use super::{
     tokens::missing,
 };
 use crate::{
-    chat::{
-        message::{MessageText, Role},
-        settings::Sampling,
-    },
+    chat::message::{MessageText, Role},
     engine::{
         prompt::Turn,
         request::{CacheScope, GenerationRequest, LogprobsRequest},
@@ -44,9 +41,7 @@ pub async fn chat_completions(State(server): State<Arc<Server>>, body: Bytes) ->
     let prompt = make_prompt(&server, &ready, turns, drawing.sampling.max_new_tokens)
         .await
         .map_err(|error| ApiError::from(error).about("messages"))?;
-    // As on the page: the prompt has half the context whatever the bound, and the answer what the prompt leaves.
-    let rest = ready.model.context_length.saturating_sub(prompt.ids.len() as u32).max(1);
-    let sampling = Sampling { max_new_tokens: drawing.sampling.max_new_tokens.min(rest), ..drawing.sampling };
+    let sampling = ready.prompts.sampling_beside(prompt.ids.len(), drawing.sampling);
     let prompt_ids: Arc<[u32]> = prompt.ids.into();
     let request = |index: u32| GenerationRequest {
         prompt_ids: prompt_ids.clone(),

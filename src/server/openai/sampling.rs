@@ -157,7 +157,7 @@ impl Drawing {
         }
         Ok(Self {
             sampling,
-            seed: settings.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64 & MAX_SEED),
+            seed: settings.seed_or_random(),
             n,
             stop: stop(fields)?,
             ignore_eos: fields.flag("ignore_eos")?,

@@ -10,7 +10,7 @@ use crate::{
         ids::ConversationId,
         limits::MAX_MESSAGE_BYTES,
         message::{AnswerStats, Role},
-        settings::{MAX_SEED, Sampling, Settings},
+        settings::{Sampling, Settings},
     },
     engine::{
         prompt::{Prompt, PromptError, Turn},
@@ -65,12 +65,10 @@ pub(super) async fn admit(
     turns: Vec<Turn>,
 ) -> Result<Admitted, ChatError> {
     let sampling = ask.settings.resolve(&ready.model.defaults, ready.model.longest_answer)?;
-    let seed = ask.settings.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64 & MAX_SEED);
+    let seed = ask.settings.seed_or_random();
     let turns = with_system(ready, ask.system, turns)?;
     let prompt = make_prompt(server, ready, turns, sampling.max_new_tokens).await?;
-    // As in the original, a long `max_new_tokens` still leaves the prompt half the context; the answer gets the rest.
-    let rest = ready.model.context_length.saturating_sub(prompt.ids.len() as u32).max(1);
-    let sampling = Sampling { max_new_tokens: sampling.max_new_tokens.min(rest), ..sampling };
+    let sampling = ready.prompts.sampling_beside(prompt.ids.len(), sampling);
     let prompt_ids: Arc<[u32]> = prompt.ids.into();
     let request = request(ask.conversation, prompt_ids.clone(), Arc::default(), sampling, seed);
     let events = ready.engine.submit(request).map_err(submit_error)?;
