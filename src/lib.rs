@@ -18,6 +18,11 @@ pub mod storage;
 #[cfg(feature = "ssr")]
 pub mod server;
 
+/// The README's examples, which the tests compile and run.
+#[cfg(all(doctest, feature = "ssr"))]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 /// Takes over the server-rendered page in the browser.
 #[cfg(feature = "hydrate")]
 #[wasm_bindgen::prelude::wasm_bindgen]

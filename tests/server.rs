@@ -45,6 +45,8 @@ mod stage;
 mod streaming;
 #[path = "support/support.rs"]
 mod support;
+#[path = "server/terminal.rs"]
+mod terminal;
 #[path = "server/token.rs"]
 mod token;
 #[path = "server/wall.rs"]

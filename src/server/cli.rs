@@ -29,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve the chat page (this is what happens without a subcommand)
     Serve(Box<ServeArgs>),
+    /// Talk to the model here in the terminal, or answer the lines of a pipe
+    Chat(Box<ChatArgs>),
     /// Validate a checkpoint and print what it is
     Check(CheckArgs),
     /// Write a checkpoint anew as safetensors, merged with an adapter or quantised where that is asked for
@@ -141,6 +143,50 @@ pub struct ModelArgs {
     /// auto, v1 or v2 [default: auto, by the vocabulary]
     #[arg(long = "prompt_format", value_parser = prompt_format)]
     pub prompt_format: Option<FormatChoice>,
+}
+
+/// Flags of `chat`; where `serve` has the same, its environment variable counts here too.
+#[derive(Debug, Default, Args)]
+pub struct ChatArgs {
+    /// The model
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// GiB for keys and values [default: what suits the model]
+    #[arg(long = "kv_memory", value_parser = positive_gib)]
+    pub kv_memory: Option<f64>,
+    /// Sets the scene before the conversation [default: none]
+    #[arg(long)]
+    pub system: Option<String>,
+    /// 0 takes the likeliest token always, up to 2 [default, as for the next four: what the checkpoint says]
+    #[arg(long)]
+    pub temperature: Option<f32>,
+    /// How many of the likeliest tokens are drawn from, up to 100; 0 for all
+    #[arg(long = "top_k")]
+    pub top_k: Option<u32>,
+    /// Share of the probability that is drawn from, above 0 up to 1
+    #[arg(long = "top_p")]
+    pub top_p: Option<f32>,
+    /// Makes tokens that were there already less likely; 0.5 to 2, 1 for not at all
+    #[arg(long = "repetition_penalty")]
+    pub repetition_penalty: Option<f32>,
+    /// Most tokens of an answer
+    #[arg(long = "max_new_tokens")]
+    pub max_new_tokens: Option<u32>,
+    /// The same seed draws the same answers [default: random for each answer]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Piped input is one message, not one a line, and nothing in it is a command
+    #[arg(long = "whole_input")]
+    pub whole_input: bool,
+    /// Threads that compute [default: one less than there are cores]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
+    /// Folder where copies of quantised weights are kept [default: the platform's data folder]
+    #[arg(long = "data_dir")]
+    pub data_dir: Option<PathBuf>,
+    /// Settings, of which [engine] and [storage] count here [default: Leptos.toml, where there is one]
+    #[arg(long)]
+    pub config: Option<PathBuf>,
 }
 
 /// Flags of `check`.
@@ -381,6 +427,16 @@ mod tests {
         assert_eq!(device("cuda"), Ok(DeviceChoice::Cuda(0)));
         assert_eq!(device("cuda:3"), Ok(DeviceChoice::Cuda(3)));
         assert!(device("cuda:").is_err());
+    }
+
+    #[test]
+    fn chat_takes_settings_and_no_port() {
+        let cli = parse(&["chat", "--temperature=0", "--max-new-tokens", "5", "--system=-x", "--whole_input"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Chat(args))
+            if args.temperature == Some(0.0) && args.max_new_tokens == Some(5) && args.whole_input));
+        for flag in ["--port=1", "--temperature=warm", "--threads=0", "--seed=-1"] {
+            assert_eq!(parse(&["chat", flag]).unwrap_err().exit_code(), 2, "{flag}");
+        }
     }
 
     #[test]

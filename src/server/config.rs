@@ -4,6 +4,7 @@
 //! wins over nothing. Owns every server-only limit. **Architecture Invariant:** a [`Config`] is valid; nothing after it
 //! checks a setting again.
 
+pub mod engine;
 pub mod environment;
 pub mod file;
 pub mod model;
@@ -17,9 +18,15 @@ use std::{
 
 use leptos::config::LeptosOptions;
 
-use self::file::{FileConfig, LimitsSection};
+use self::{
+    engine::EngineConfig,
+    file::{FileConfig, LimitsSection},
+};
 use super::{access::AccessToken, cli::ServeArgs, failure::Failure, rates::Rate};
-use crate::engine::{backend::cuda::CudaSettings, copies, load::LoadOptions, room::KvSize, worker::EngineOptions};
+use crate::engine::{load::LoadOptions, worker::EngineOptions};
+
+/// The settings where no file is named.
+const SETTINGS: &str = "Leptos.toml";
 
 /// Most of anything that is counted: beyond it something would overflow or take all memory, and nobody means it.
 const MOST: u64 = 1_000_000;
@@ -169,15 +176,15 @@ impl Config {
     /// [`Failure::Refused`] where something is missing or does not fit.
     pub fn resolve(flags: ServeArgs, environment: ServeArgs) -> Result<Self, Failure> {
         let args = environment::first_of(flags, environment);
-        let path = args.config.clone().unwrap_or_else(|| "Leptos.toml".into());
+        let path = args.config.clone().unwrap_or_else(|| SETTINGS.into());
         let file = FileConfig::read(&path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(&path);
         let leptos = file::leptos_options(&path, folder)?;
+        let data_dir = data_dir(args.data_dir.clone(), file.storage.data_dir.clone(), folder)?;
+        let EngineConfig { load, engine, is_stand_in } = EngineConfig::of(&args, &file, folder, Some(&data_dir))?;
         let host_name = args.host.or(file.server.host).unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
         let allowed_hosts = args.allowed_hosts.or(file.server.allowed_hosts).unwrap_or_default();
-        let model = model::resolve(&args.model, folder)?;
         let host = address(&host_name)?;
-        let data_dir = data_dir(args.data_dir, file.storage.data_dir, folder)?;
         Ok(Self {
             host,
             access_token: access_token(args.access_token.or(file.server.access_token).as_deref(), host)?,
@@ -186,45 +193,17 @@ impl Config {
             allowed_hosts: allowed_hosts.into_iter().chain([host_name]).map(|name| name.to_lowercase()).collect(),
             leptos,
             limits: Limits::resolve(&file.limits, file.server.drain_s)?,
-            engine: EngineOptions {
-                max_running: at_least_one("max_running", args.max_running.or(file.limits.max_running), 32)? as usize,
-                max_waiting: bounded("max_waiting", args.max_waiting.or(file.limits.max_waiting), 64, 0..=MOST)?
-                    as usize,
-                prefill_chunk: file
-                    .engine
-                    .prefill_chunk
-                    .map(|chunk| at_least_one("prefill_chunk", Some(chunk), chunk))
-                    .transpose()?,
-                min_step_ms: bounded("min_step_ms", file.engine.min_step_ms, 0, 0..=MOST)?,
-                ..EngineOptions::default()
-            },
-            load: LoadOptions {
-                model_path: model.model_path,
-                tokenizer_path: model.tokenizer_path,
-                adapter_path: model.adapter_path,
-                device: model.device,
-                prompt_format: model.prompt_format,
-                precision: model.precision,
-                kv_type: model.kv_type,
-                kv_size: args.kv_memory.map_or(KvSize::Auto, KvSize::Gib),
-                threads: file.engine.threads.map(|threads| at_least_one("threads", Some(threads), 1)).transpose()?,
-                cuda: CudaSettings {
-                    graphs: file.engine.cuda_graphs.unwrap_or(true),
-                    sampler: file.engine.cuda_sampler.unwrap_or(true),
-                    probabilities: file.engine.cuda_probabilities.unwrap_or(true),
-                    ahead: file.engine.cuda_ahead.unwrap_or(true),
-                    cublas: file.engine.cuda_cublas.unwrap_or(true),
-                    fast_products: file.engine.cuda_products.unwrap_or(true),
-                    fast_attention: file.engine.cuda_attention.unwrap_or(true),
-                    ..CudaSettings::default()
-                },
-                is_mini: model.is_mini,
-                copies: file.storage.quantized_copies.unwrap_or(true).then(|| copies::folder(&data_dir)),
-            },
+            engine,
+            load,
             data_dir,
-            is_stand_in: model.is_stand_in,
+            is_stand_in,
         })
     }
+}
+
+/// The folder that a file is in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The folder that a flag names, or the settings (from where they lie), or the platform's.

@@ -16,16 +16,20 @@ pub enum Failure {
     /// The device or the server itself failed while it ran.
     #[error("{}", printable(.0))]
     Device(String),
+    /// Some of what was piped in was not answered.
+    #[error("{}", printable(.0))]
+    Input(String),
     /// The model, the tokenizer or the configuration was refused.
     #[error("{}", printable(.0))]
     Refused(String),
 }
 
 impl Failure {
-    /// The status as a number: 69, 70 or 78, as in `sysexits.h`.
+    /// The status as a number: 65, 69, 70 or 78, as in `sysexits.h`.
     #[must_use]
     pub fn status(&self) -> u8 {
         match self {
+            Self::Input(_) => 65,
             Self::Address(_) => 69,
             Self::Device(_) => 70,
             Self::Refused(_) => 78,

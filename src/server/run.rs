@@ -20,7 +20,7 @@ use super::{
     check::check,
     cli::{Cli, Command, ServeArgs},
     clock,
-    config::{Config, environment},
+    config::{Config, environment, model},
     convert::convert,
     failure::Failure,
     listener, log,
@@ -29,7 +29,7 @@ use super::{
     router::router,
     shutdown::{Signals, until_told},
     state::{Ready, Server},
-    watchdog,
+    terminal, watchdog,
 };
 use crate::{
     engine::{
@@ -60,6 +60,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         None => serve(cli.serve),
         Some(Command::Serve(args)) => serve(*args),
+        Some(Command::Chat(args)) => terminal::chat(*args),
         Some(Command::Check(args)) => check(&args).map(|report| print!("{report}")),
         Some(Command::Convert(args)) => convert(&args).map(|report| print!("{report}")),
         Some(Command::Logits(args)) => logits(&args),
@@ -90,10 +91,7 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
         eprintln!("{warning}");
     }
     if config.is_stand_in {
-        println!(
-            "no --model_path was given and there is no ./XVERSE-13B-Chat: this is the mini model, which knows its training \
-             dialogues and nothing else"
-        );
+        println!("{}", model::STAND_IN);
     }
     let server = Server::new(config.title, config.limits, storage);
     let housekeeping = tokio::spawn(keep_house(server.clone()));

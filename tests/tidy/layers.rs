@@ -49,6 +49,7 @@ const LIBRARIES: &[(&[&str], &[&str])] = &[
     (&["leptos"], &["src/api", "src/app", "src/server", "src/lib.rs"]),
     (&["comrak", "pulldown_latex", "syntect"], &["src/render"]),
     (&["rusqlite"], &["src/storage"]),
+    (&["rustyline"], &["src/server/terminal"]),
     (&["etcetera", "subtle"], &["src/server"]),
 ];
 

@@ -9,7 +9,7 @@ use crate::{
     engine::{
         checkpoint,
         kv_type::KvType,
-        load::DeviceChoice,
+        load::{self, DeviceChoice},
         precision::{Precision, Quantize},
     },
     server::{
@@ -23,6 +23,10 @@ const DEFAULT_MODEL: &str = "XVERSE-13B-Chat";
 
 /// The mini model's folder, from the project's root.
 const MINI_MODEL: &str = "models/xverse-mini";
+
+/// What is said where the mini model stands in for a model that is not there.
+pub const STAND_IN: &str = "no --model_path was given and there is no ./XVERSE-13B-Chat: this is the mini model, which knows its training \
+     dialogues and nothing else";
 
 /// Where the model is and how it is to run.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +64,7 @@ pub fn resolve(args: &ModelArgs, folder: &Path) -> Result<ModelChoice, Failure> 
     Ok(ModelChoice {
         tokenizer_path: args.tokenizer_path.clone().unwrap_or_else(|| checkpoint::folder(&model_path).to_owned()),
         adapter_path: args.adapter_path.clone(),
-        is_mini: Path::new(MINI_MODEL).file_name() == model_path.file_name(),
+        is_mini: load::is_mini(&model_path),
         model_path,
         device: args.device.unwrap_or(DeviceChoice::Auto),
         precision: precision(args.dtype, args.quantize),
