@@ -24,6 +24,7 @@ pub mod memory;
 pub mod metrics;
 pub mod openai;
 pub mod page;
+pub mod perplexity;
 pub mod rates;
 pub mod refusal;
 pub mod report;

@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
-    backend::{Backend, BackendError, Batch, Row, SequenceId, cuda::CudaSettings},
+    backend::{BackendError, cuda::CudaSettings},
     checkpoint::Checkpoint,
-    kv::{BLOCK_SIZE, BlockId},
     load::{self, DeviceChoice, LoadError},
     precision::Precision,
+    reading::{self, Reader},
     room::KvSize,
     sampling::SamplingError,
     target::Target,
@@ -60,14 +60,6 @@ pub enum LogitsError {
     },
 }
 
-/// A sequence on its way.
-struct Sequence<'i> {
-    ids: &'i [u32],
-    blocks: Vec<BlockId>,
-    done: usize,
-    logits: Vec<f32>,
-}
-
 /// Writes the logits of each position of each sequence, f32, little endian, shape (position, vocabulary), one sequence after the
 /// other.
 ///
@@ -85,57 +77,27 @@ pub fn write(options: &LogitsOptions, ids: &[Vec<u32>], to: &mut dyn Write) -> R
     }
     let checkpoint = Checkpoint::open(&options.model_path, &config).map_err(LoadError::from)?;
     let natural = |name: &str| target.natural(checkpoint.natural(name));
-    let n_tokens: usize = ids.iter().map(|ids| ids.len().next_multiple_of(BLOCK_SIZE)).sum();
-    let n_blocks = target.n_blocks(&config, holding, natural, (KvSize::Tokens(n_tokens), None))?;
-    let mut backend = target.make(&config, checkpoint.into_weights(), holding, (n_blocks, options.threads))?;
-    let mut next_block = 0..;
-    let mut sequences: Vec<Sequence<'_>> = ids
-        .iter()
-        .map(|ids| {
-            let blocks = next_block.by_ref().take(ids.len().div_ceil(BLOCK_SIZE)).map(BlockId).collect();
-            Sequence { ids, blocks, done: 0, logits: Vec::new() }
-        })
-        .collect();
+    let sequences: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
     let at_once = if options.together { sequences.len().max(1) } else { 1 };
-    for (index, some) in sequences.chunks_mut(at_once).enumerate() {
-        while some.iter().any(|sequence| sequence.done < sequence.ids.len()) {
-            step(backend.as_mut(), some, index * at_once, options.chunk)?;
-        }
-        for sequence in some {
-            to.write_all(bytemuck::cast_slice(&std::mem::take(&mut sequence.logits)))?;
+    let n_tokens = sequences.chunks(at_once).map(reading::n_positions).max().unwrap_or(0);
+    let n_blocks = target.n_blocks(&config, holding, natural, (KvSize::Tokens(n_tokens), None))?;
+    let backend = target.make(&config, checkpoint.into_weights(), holding, (n_blocks, options.threads))?;
+    let mut reader = Reader::new(backend, options.chunk);
+    for some in sequences.chunks(at_once) {
+        // The first one's turn is now, that of those beside it when it has been written.
+        let mut later = vec![Vec::new(); some.len()];
+        reader.read(some, |piece| {
+            match later.get_mut(piece.sequence) {
+                Some(later) if piece.sequence > 0 => later.extend(piece.logits),
+                _ => to.write_all(bytemuck::cast_slice(&piece.logits))?,
+            }
+            Ok::<_, LogitsError>(())
+        })?;
+        for logits in later {
+            to.write_all(bytemuck::cast_slice(&logits))?;
         }
     }
     Ok(to.flush()?)
-}
-
-/// Computes the next tokens of each sequence that has some.
-fn step(
-    backend: &mut dyn Backend,
-    sequences: &mut [Sequence<'_>],
-    first: usize,
-    chunk: usize,
-) -> Result<(), LogitsError> {
-    let (mut rows, mut whose) = (Vec::new(), Vec::new());
-    for (index, sequence) in sequences.iter().enumerate().filter(|(_, sequence)| sequence.done < sequence.ids.len()) {
-        let end = (sequence.done + chunk).min(sequence.ids.len());
-        rows.push(Row {
-            sequence: SequenceId((first + index) as u64),
-            ids: sequence.ids[..end].to_vec(),
-            start: sequence.done,
-            blocks: sequence.blocks[..end.div_ceil(BLOCK_SIZE)].to_vec(),
-            draw: None,
-            logprobs: None,
-            prompt_logprobs: None,
-            following: None,
-            logits: true,
-        });
-        whose.push((index, end));
-    }
-    for ((index, end), output) in whose.into_iter().zip(backend.step(&Batch { rows })?) {
-        sequences[index].logits.extend(output?.logits);
-        sequences[index].done = end;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -67,15 +67,28 @@ pub fn distribution(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Result
 /// Of a token outside the vocabulary it is minus infinity; where the logits are not numbers, neither are these.
 #[must_use]
 pub fn logprobs(logits: &[f32], token: u32, n: u32) -> TokenLogprobs {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let max = f64::from(max);
-    let log_mass = max + logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum::<f64>().ln();
+    let log_mass = log_mass(logits.iter().copied());
     let of = |logit: f32| (f64::from(logit) - log_mass) as f32;
-    let candidates =
-        logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, weight: f64::from(logit) }).collect::<Vec<_>>();
-    let mut ranking = Ranking::new(if n == 0 { Vec::new() } else { candidates });
-    let top = ranking.first(n as usize).iter().map(|candidate| (candidate.id, of(candidate.weight as f32))).collect();
+    let top = likeliest(logits, n).into_iter().map(|(id, logit)| (id, of(logit))).collect();
     TokenLogprobs { token, logprob: logits.get(token as usize).map_or(f32::NEG_INFINITY, |&logit| of(logit)), top }
+}
+
+/// Logarithm of what the exponentials of these logits sum to, by which probabilities are divided; minus infinity of none.
+#[must_use]
+pub fn log_mass(logits: impl Iterator<Item = f32> + Clone) -> f64 {
+    let max = f64::from(logits.clone().fold(f32::NEG_INFINITY, f32::max));
+    max + logits.map(|logit| (f64::from(logit) - max).exp()).sum::<f64>().ln()
+}
+
+/// The `n` tokens with the largest logits, or all where there are fewer, largest first, of equal ones the lower id first.
+#[must_use]
+pub fn likeliest(logits: &[f32], n: u32) -> Vec<(u32, f32)> {
+    if n == 0 {
+        return Vec::new();
+    }
+    let candidates = logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, weight: f64::from(logit) });
+    let mut ranking = Ranking::new(candidates.collect());
+    ranking.first(n as usize).iter().map(|candidate| (candidate.id, candidate.weight as f32)).collect()
 }
 
 /// What is left after penalty, temperature, top-k and top-p.

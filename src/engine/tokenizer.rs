@@ -198,19 +198,19 @@ impl ChatTokenizer {
     /// [`TokenizerError`] where the library fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let ids = self.encode_piece(text)?;
-        if self.first_control(&ids).is_none() {
-            return Ok(ids);
+        if self.first_control(&ids).is_none() { Ok(ids) } else { Ok(self.encode_apart(text)?.0) }
+    }
+
+    /// The ids that [`Self::encode`] gives, and for each the byte of the text that follows its last one.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] where the library fails.
+    pub fn encode_with_ends(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>), TokenizerError> {
+        let encoding = self.encoder.encode(text, false).map_err(|source| TokenizerError::Encode { source })?;
+        if self.first_control(encoding.get_ids()).is_some() {
+            return self.encode_apart(text);
         }
-        // The vocabulary itself spells a control token. Apart from each other its characters do not.
-        let mut ids = Vec::with_capacity(text.len());
-        let mut buffer = [0; 4];
-        for character in text.chars() {
-            ids.extend(self.encode_piece(character.encode_utf8(&mut buffer))?);
-        }
-        match self.first_control(&ids) {
-            None => Ok(ids),
-            Some(id) => Err(TokenizerError::ControlText { token: self.decoder.id_to_token(id).unwrap_or_default() }),
-        }
+        Ok((encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(|(_, end)| *end).collect()))
     }
 
     /// Decodes ids, leaving special tokens out.
@@ -287,6 +287,20 @@ impl ChatTokenizer {
     fn encode_piece(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self.encoder.encode_fast(text, false).map_err(|source| TokenizerError::Encode { source })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Ids and ends where the vocabulary itself spells a control token. Apart from each other its characters do not.
+    fn encode_apart(&self, text: &str) -> Result<(Vec<u32>, Vec<usize>), TokenizerError> {
+        let (mut ids, mut ends) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len()));
+        let mut buffer = [0; 4];
+        for (at, character) in text.char_indices() {
+            ids.extend(self.encode_piece(character.encode_utf8(&mut buffer))?);
+            ends.resize(ids.len(), at + character.len_utf8());
+        }
+        match self.first_control(&ids) {
+            None => Ok((ids, ends)),
+            Some(id) => Err(TokenizerError::ControlText { token: self.decoder.id_to_token(id).unwrap_or_default() }),
+        }
     }
 
     fn first_control(&self, ids: &[u32]) -> Option<u32> {

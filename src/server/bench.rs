@@ -17,8 +17,8 @@ use crate::engine::{
 pub fn bench(args: &BenchArgs) -> Result<Report, Failure> {
     let options = BenchOptions {
         weights: weights(args)?,
-        device: args.device,
-        precision: model::precision(args.dtype, args.quantize),
+        device: model::device(args.compute),
+        precision: model::precision(args.compute),
         kv_type: model::kv_type(args.kv_dtype),
         threads: args.threads.map_or_else(default_threads, |threads| threads as usize),
         prompts: args.prompt.iter().map(|n| *n as usize).collect(),

@@ -39,6 +39,36 @@ pub enum Command {
     Bench(BenchArgs),
     /// Write the logits of token ids, for comparing with other programs
     Logits(LogitsArgs),
+    /// Say how well a model foretells a text, and how far it is from another run
+    Perplexity(PerplexityArgs),
+}
+
+/// Flags of `perplexity`.
+#[derive(Debug, Args)]
+pub struct PerplexityArgs {
+    /// A text in UTF-8
+    pub file: PathBuf,
+    /// The model
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Tokens of a window, each of which is read alone [default: 2048, or the model's context where that is shorter]
+    #[arg(long)]
+    pub context: Option<u32>,
+    /// Tokens that are computed at once
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunk: u32,
+    /// Threads that compute [default: one less than there are cores]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
+    /// Keep here what later runs are compared with, 8 KB a token
+    #[arg(long)]
+    pub save: Option<PathBuf>,
+    /// A run that was kept, to compare with
+    #[arg(long)]
+    pub compare: Option<PathBuf>,
+    /// Write the result here as JSON, too
+    #[arg(long)]
+    pub json: Option<PathBuf>,
 }
 
 /// Flags of `logits`.
@@ -53,15 +83,9 @@ pub struct LogitsArgs {
     /// Where to write: f32, little endian, shape (position, vocabulary), one list after the other
     #[arg(long)]
     pub output: PathBuf,
-    /// auto, cpu, reference, cuda or cuda:N
-    #[arg(long, default_value = "auto", value_parser = device)]
-    pub device: DeviceChoice,
-    /// auto, bf16, f16 or f32
-    #[arg(long, value_parser = dtype)]
-    pub dtype: Option<Dtype>,
-    /// none, 8 or 4
-    #[arg(long, value_parser = quantize)]
-    pub quantize: Option<Quantize>,
+    /// What computes it, and in which formats
+    #[command(flatten)]
+    pub compute: ComputeArgs,
     /// Tokens that are computed at once
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     pub chunk: u32,
@@ -128,6 +152,20 @@ pub struct ModelArgs {
     /// Folder with a PEFT adapter, merged while loading [default: none]
     #[arg(long = "adapter_path")]
     pub adapter_path: Option<PathBuf>,
+    /// What computes it, and in which formats
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// Number type of keys and values: auto, bf16, f16, f32 or int8 [default: auto]
+    #[arg(long = "kv_dtype", value_parser = kv_dtype)]
+    pub kv_dtype: Option<KvChoice>,
+    /// auto, v1 or v2 [default: auto, by the vocabulary]
+    #[arg(long = "prompt_format", value_parser = prompt_format)]
+    pub prompt_format: Option<FormatChoice>,
+}
+
+/// Flags that say what computes a model and what its weights are held in, for every subcommand that computes.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct ComputeArgs {
     /// auto, cpu, reference, cuda or cuda:N [default: auto]
     #[arg(long, value_parser = device)]
     pub device: Option<DeviceChoice>,
@@ -137,12 +175,6 @@ pub struct ModelArgs {
     /// none, 8 or 4 [default: none]
     #[arg(long, value_parser = quantize)]
     pub quantize: Option<Quantize>,
-    /// Number type of keys and values: auto, bf16, f16, f32 or int8 [default: auto]
-    #[arg(long = "kv_dtype", value_parser = kv_dtype)]
-    pub kv_dtype: Option<KvChoice>,
-    /// auto, v1 or v2 [default: auto, by the vocabulary]
-    #[arg(long = "prompt_format", value_parser = prompt_format)]
-    pub prompt_format: Option<FormatChoice>,
 }
 
 /// Flags of `chat`; where `serve` has the same, its environment variable counts here too.
@@ -220,15 +252,9 @@ pub struct BenchArgs {
     /// Random weights of this shape: 13b, 7b, 1b or mini
     #[arg(long = "random_weights", value_parser = ["13b", "7b", "1b", "mini"])]
     pub random_weights: Option<String>,
-    /// auto, cpu, reference, cuda or cuda:N
-    #[arg(long, default_value = "auto", value_parser = device)]
-    pub device: DeviceChoice,
-    /// auto, bf16, f16 or f32
-    #[arg(long, value_parser = dtype)]
-    pub dtype: Option<Dtype>,
-    /// none, 8 or 4
-    #[arg(long, value_parser = quantize)]
-    pub quantize: Option<Quantize>,
+    /// What computes it, and in which formats
+    #[command(flatten)]
+    pub compute: ComputeArgs,
     /// auto, bf16, f16, f32 or int8
     #[arg(long = "kv_dtype", value_parser = kv_dtype)]
     pub kv_dtype: Option<KvChoice>,
@@ -437,6 +463,15 @@ mod tests {
         for flag in ["--port=1", "--temperature=warm", "--threads=0", "--seed=-1"] {
             assert_eq!(parse(&["chat", flag]).unwrap_err().exit_code(), 2, "{flag}");
         }
+    }
+
+    #[test]
+    fn perplexity_takes_a_file_and_a_model() {
+        let line = ["perplexity", "text.txt", "--model-path=/m", "--quantize=8", "--context", "64", "--save=run"];
+        let Some(Command::Perplexity(args)) = parse(&line).unwrap().command else { panic!("another subcommand") };
+        assert_eq!((args.file, args.context, args.chunk), ("text.txt".into(), Some(64), 512));
+        assert_eq!((args.model.compute.quantize, args.save), (Some(Quantize::Eight), Some("run".into())));
+        assert_eq!(parse(&["perplexity"]).unwrap_err().exit_code(), 2);
     }
 
     #[test]

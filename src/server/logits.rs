@@ -31,8 +31,8 @@ pub fn logits(args: &LogitsArgs) -> Result<(), Failure> {
     })?;
     let options = LogitsOptions {
         model_path: args.model_path.clone(),
-        device: args.device,
-        precision: model::precision(args.dtype, args.quantize),
+        device: model::device(args.compute),
+        precision: model::precision(args.compute),
         chunk: args.chunk as usize,
         together: args.together,
         cuda: CudaSettings { graphs: !args.no_graphs, ..CudaSettings::default() },

@@ -25,6 +25,7 @@ use super::{
     failure::Failure,
     listener, log,
     logits::logits,
+    perplexity::perplexity,
     report,
     router::router,
     shutdown::{Signals, until_told},
@@ -64,6 +65,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Check(args)) => check(&args).map(|report| print!("{report}")),
         Some(Command::Convert(args)) => convert(&args).map(|report| print!("{report}")),
         Some(Command::Logits(args)) => logits(&args),
+        Some(Command::Perplexity(args)) => perplexity(&args).map(|report| print!("{report}")),
         Some(Command::Bench(args)) => bench(&args).map(|report| print!("{}", report.table())),
     }
 }

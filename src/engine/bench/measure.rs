@@ -14,6 +14,7 @@ use crate::{
     engine::{
         backend::{Backend, SequenceId},
         checkpoint::writer::hex,
+        mean::percentile,
         request::{CacheScope, GenerationRequest, LogprobsRequest},
         scheduler::{Outcome, Scheduler, SchedulerLimits},
     },
@@ -247,10 +248,4 @@ impl Times {
             floor_share: if itl_p50 > 0.0 { step_gb / copy_gb_s / itl_p50 } else { 0.0 },
         }
     }
-}
-
-/// The value below which a `share` of the sorted `values` lies; 0 where there are none.
-fn percentile(values: &[f64], share: f64) -> f64 {
-    let index = (values.len().saturating_sub(1) as f64 * share).round() as usize;
-    values.get(index).copied().unwrap_or(0.0)
 }

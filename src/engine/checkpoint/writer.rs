@@ -220,12 +220,19 @@ fn header(weights: &dyn Weights, entries: &[Entry], source: &str) -> Result<(Vec
 
 fn check_room(path: &Path, n_bytes: u64) -> Result<(), WriteError> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    let Ok(disk) = rustix::fs::statvfs(dir) else { return Ok(()) };
-    let available = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if available < n_bytes.saturating_add(SPARE_BYTES) {
-        return Err(WriteError::Room { dir: dir.to_owned(), available, expected: n_bytes });
+    match available(dir) {
+        Some(available) if available < n_bytes.saturating_add(SPARE_BYTES) => {
+            Err(WriteError::Room { dir: dir.to_owned(), available, expected: n_bytes })
+        }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Bytes that the disk under a folder has left, where the system says.
+#[must_use]
+pub fn available(dir: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(dir).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 fn write_all(

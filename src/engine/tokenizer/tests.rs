@@ -33,6 +33,22 @@ fn text_comes_back_from_its_ids() {
 }
 
 #[test]
+fn tokens_end_where_their_text_does() {
+    for (json, text, ends) in [
+        (v2_json(), "Human, 你好吗", vec![5, 6, 7, 13, 16]),
+        (v1_json(), "Human, 你好吗", vec![5, 6, 7, 13, 16]),
+        // Of another width where it is normalised.
+        (v1_json(), "a＜b", vec![1, 4, 5]),
+    ] {
+        let tokenizer = tokenizer(&json);
+        assert_eq!(tokenizer.encode_with_ends(text).unwrap(), (tokenizer.encode(text).unwrap(), ends), "{text}");
+    }
+    let (ids, ends) = tokenizer(&v2_json()).encode_with_ends("a🙂b").unwrap();
+    assert_eq!(ids.len(), 6);
+    assert!(ends.is_sorted() && ends.first() == Some(&1) && ends[4..] == [5, 6], "{ends:?}");
+}
+
+#[test]
 fn nothing_is_added_cut_or_padded() {
     let tokenizer = tokenizer(&v2_json());
     assert_eq!(tokenizer.encode("abcdefgh").unwrap().len(), 8);

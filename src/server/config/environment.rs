@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser};
 
 use crate::server::{
-    cli::{ModelArgs, ServeArgs},
+    cli::{ComputeArgs, ModelArgs, ServeArgs},
     failure::Failure,
 };
 
@@ -48,9 +48,11 @@ pub fn first_of(first: ServeArgs, second: ServeArgs) -> ServeArgs {
             model_path: first.model.model_path.or(second.model.model_path),
             tokenizer_path: first.model.tokenizer_path.or(second.model.tokenizer_path),
             adapter_path: first.model.adapter_path.or(second.model.adapter_path),
-            device: first.model.device.or(second.model.device),
-            dtype: first.model.dtype.or(second.model.dtype),
-            quantize: first.model.quantize.or(second.model.quantize),
+            compute: ComputeArgs {
+                device: first.model.compute.device.or(second.model.compute.device),
+                dtype: first.model.compute.dtype.or(second.model.compute.dtype),
+                quantize: first.model.compute.quantize.or(second.model.compute.quantize),
+            },
             kv_dtype: first.model.kv_dtype.or(second.model.kv_dtype),
             prompt_format: first.model.prompt_format.or(second.model.prompt_format),
         },

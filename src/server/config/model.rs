@@ -10,10 +10,10 @@ use crate::{
         checkpoint,
         kv_type::KvType,
         load::{self, DeviceChoice},
-        precision::{Precision, Quantize},
+        precision::Precision,
     },
     server::{
-        cli::{Dtype, FormatChoice, KvChoice, ModelArgs},
+        cli::{ComputeArgs, Dtype, FormatChoice, KvChoice, ModelArgs},
         failure::Failure,
     },
 };
@@ -66,8 +66,8 @@ pub fn resolve(args: &ModelArgs, folder: &Path) -> Result<ModelChoice, Failure> 
         adapter_path: args.adapter_path.clone(),
         is_mini: load::is_mini(&model_path),
         model_path,
-        device: args.device.unwrap_or(DeviceChoice::Auto),
-        precision: precision(args.dtype, args.quantize),
+        device: device(args.compute),
+        precision: precision(args.compute),
         kv_type: kv_type(args.kv_dtype),
         prompt_format: match args.prompt_format {
             None | Some(FormatChoice::Auto) => None,
@@ -77,15 +77,21 @@ pub fn resolve(args: &ModelArgs, folder: &Path) -> Result<ModelChoice, Failure> 
     })
 }
 
+/// What is to compute.
+#[must_use]
+pub fn device(args: ComputeArgs) -> DeviceChoice {
+    args.device.unwrap_or(DeviceChoice::Auto)
+}
+
 /// What weights are to be held in.
 #[must_use]
-pub fn precision(dtype: Option<Dtype>, quantize: Option<Quantize>) -> Precision {
+pub fn precision(args: ComputeArgs) -> Precision {
     Precision {
-        number_type: match dtype {
+        number_type: match args.dtype {
             None | Some(Dtype::Auto) => None,
             Some(Dtype::Is(number_type)) => Some(number_type),
         },
-        quantize: quantize.unwrap_or_default(),
+        quantize: args.quantize.unwrap_or_default(),
     }
 }
 

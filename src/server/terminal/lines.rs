@@ -111,6 +111,6 @@ mod tests {
     fn the_whole_input_keeps_its_line_ends_but_the_last() {
         assert_eq!(whole(&mut "一\n\n二\r\n\n".as_bytes()).unwrap(), "一\n\n二");
         assert_eq!(whole(&mut b"".as_slice()).unwrap(), "");
-        assert!(matches!(whole(&mut [b'a'; MOST_KEPT + 1].as_slice()), Err(LineError::TooLong { .. })));
+        assert!(matches!(whole(&mut vec![b'a'; MOST_KEPT + 1].as_slice()), Err(LineError::TooLong { .. })));
     }
 }
