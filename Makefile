@@ -5,7 +5,7 @@ ARGS ?=
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/xverse-chat
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build cuda gpu-check test bench fmt clean-tools
+.PHONY: help serve build cuda gpu-check test test-clients eval bench fmt clean-tools
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,14 @@ test: ## install what is missing and run every check there is
 	@scripts/setup.sh test
 	@scripts/test.sh
 
+test-clients: build ## OpenAI's clients for Python and Node.js, curl and lm-eval against the server
+	@scripts/setup.sh clients
+	@BINARY=$(BINARY) scripts/test-clients.sh
+
+eval: ## MMLU, C-Eval, AGIEval, GAOKAO through the API of a running server; DATA=folder, and URL=, TASKS=, LIMIT=
+	@scripts/setup.sh clients
+	@scripts/eval.sh $(ARGS)
+
 bench: ## the benchmarks, on this machine
 	@scripts/setup.sh build
 	@scripts/build.sh
@@ -38,4 +46,4 @@ fmt: ## format the Rust code
 	@scripts/fmt.sh
 
 clean-tools: ## remove what the setup installed for this project alone
-	@rm -rf .tools end2end/node_modules
+	@rm -rf .tools end2end/node_modules tests/clients/node_modules

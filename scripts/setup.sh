@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, and nothing else: `setup.sh build` for building and serving, `setup.sh test` for the checks too.
+# Installs what is missing, and nothing else: `setup.sh build` for building and serving, `setup.sh test` for the checks too,
+# `setup.sh clients` for programs that speak the API, which `make test-clients` and `make eval` run.
 . "$(dirname "$0")/lib.sh"
 . scripts/toolchain.sh
 . scripts/packages.sh
@@ -106,10 +107,43 @@ ensure_browser_tests() {
   PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --prefix end2end --no-audit --no-fund --loglevel=error
 }
 
+check_clients_prerequisites() {
+  have curl || need_packages curl curl
+  if ! have node || ! have npm; then die "no Node.js found, version 20 or newer expected" "https://nodejs.org"; fi
+  python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages "Python with venv" python3 python3-venv
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "$(python3 --version) found, Python 3.11 or newer expected"
+}
+
+# Anew where the list or the Python is another. What is loaded first is compiled once, here, for the runs to start quickly.
+ensure_clients_python() {
+  local made_from
+  made_from=$(python3 --version | cat - tests/clients/requirements.txt | sha256sum)
+  if [ "$(cat "$tools/clients/made-from" 2>/dev/null)" = "$made_from" ]; then return 0; fi
+  say "  installing openai's client and lm-eval with pip, 80 MB to load, 680 MB on disk"
+  rm -rf "$tools/clients"
+  python3 -m venv "$tools/clients"
+  "$tools/clients/bin/pip" install --quiet --no-deps --no-compile -r tests/clients/requirements.txt
+  "$tools/clients/bin/pip" check --quiet
+  PYTHONDONTWRITEBYTECODE="" "$tools/clients/bin/python" -c 'import lm_eval.evaluator, lm_eval.models.openai_completions, openai, pytest'
+  printf '%s\n' "$made_from" >"$tools/clients/made-from"
+}
+
+ensure_clients_npm() {
+  if [ tests/clients/node_modules/.package-lock.json -nt tests/clients/package-lock.json ]; then return 0; fi
+  npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error
+}
+
 case ${1:-} in
 build) steps setup 4 ;;
 test) steps setup 10 ;;
-*) die "usage: scripts/setup.sh build|test" ;;
+clients)
+  steps setup 3
+  step "curl, Node.js and Python" check_clients_prerequisites
+  step "Python packages: about two minutes the first time" ensure_clients_python
+  step "npm packages" ensure_clients_npm
+  exit 0
+  ;;
+*) die "usage: scripts/setup.sh build|test|clients" ;;
 esac
 
 step "Rust, a C compiler and Node.js" check_prerequisites

@@ -107,8 +107,16 @@ browser_tests() {
   CHROMIUM=$chromium npx --no-install playwright test --reporter=list
 }
 
+# Its last line is like `12 passed, 0 failed`.
+count_clients() { awk '/^[0-9]+ passed, [0-9]+ failed$/ { passed = $1; failed = $3 } END { print passed + 0, failed + 0 }' "$output"; }
+
+client_tests() {
+  scripts/setup.sh clients
+  scripts/test-clients.sh
+}
+
 choose_toolchain
-steps test 15
+steps test 16
 
 check "formatting" scripts/fmt.sh --check
 check "shell scripts" lint_scripts
@@ -132,6 +140,11 @@ if has_cuda_toolkit; then
   suite "the server with the backend for cards, on a stand-in for a card" count_cargo card_tests
 else
   skip "the server with the backend for cards" "CUDA's compiler is not here"
+fi
+if [ -d "$tools/clients" ]; then
+  suite "OpenAI's clients, curl and lm-eval against the server" count_clients client_tests
+else
+  skip "OpenAI's clients, curl and lm-eval against the server" "they are not here (make test-clients gets them, 700 MB)"
 fi
 if have cargo-leptos; then
   check "cargo leptos serve" scripts/test-cargo-leptos.sh

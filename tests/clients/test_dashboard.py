@@ -1,0 +1,54 @@
+"""The dashboard in examples/deployment asks only for what `/metrics` has."""
+
+import json
+import re
+
+from conftest import CAPITAL, GREEDY, MODEL, ROOT, Metrics
+
+DASHBOARD = ROOT / "examples/deployment/grafana-dashboard.json"
+NAME = re.compile(r"\bxverse_\w+")
+
+
+def names_asked_for():
+    dashboard = json.loads(DASHBOARD.read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    variables = [variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
+    return {name for query in [*queries, *map(str, variables)] for name in NAME.findall(query)}
+
+
+def names_there(families):
+    """As Prometheus keeps them: counters end in _total, histograms are three."""
+    ends = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""]}
+    return {family.name + end for family in families for end in ends[family.type]}
+
+
+def test_every_name_is_one_of_the_server_s(client, url):
+    client.chat.completions.create(model=MODEL, messages=CAPITAL, **GREEDY)
+    asked, there = names_asked_for(), names_there(Metrics(url).families())
+    assert len(asked) > 15
+    assert asked <= there, asked - there
+
+
+def test_every_number_of_the_server_s_is_shown(url):
+    families = {family.name for family in Metrics(url).families()}
+    shown = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in names_asked_for()}
+    assert families - shown == set()
+
+
+def test_labels_that_are_asked_for_are_there(client, url):
+    client.chat.completions.create(model=MODEL, messages=CAPITAL, **GREEDY)
+    metrics = Metrics(url)
+    assert metrics.value("xverse_generations_total", source="api", reason="end_of_text") > 0
+    assert metrics.value("xverse_first_token_seconds_count") > 0
+
+
+def test_the_dashboard_can_be_imported():
+    dashboard = json.loads(DASHBOARD.read_text())
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids))
+    assert dashboard["id"] is None
+    variables = {variable["name"]: variable["type"] for variable in dashboard["templating"]["list"]}
+    assert variables["datasource"] == "datasource"
+    for panel in dashboard["panels"]:
+        if panel["type"] != "row":
+            assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}, panel["title"]
