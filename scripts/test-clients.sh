@@ -8,6 +8,7 @@ export XVERSE_BINARY=$binary
 export XVERSE_ACCESS_TOKEN=a-token-for-tests
 export PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 folder=$(mktemp -d)
+export HF_HOME=$folder/huggingface
 pids=()
 passed=0
 failed=0
