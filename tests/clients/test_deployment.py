@@ -1,11 +1,17 @@
-"""The dashboard in examples/deployment asks only for what `/metrics` has."""
+"""What is in examples/deployment fits the server: the dashboard asks only for what `/metrics` has, the unit is one, the images' check
+works. The images themselves are not built here."""
 
 import json
 import re
+import shutil
+import subprocess
 
+import pytest
 from conftest import CAPITAL, GREEDY, MODEL, ROOT, Metrics
 
-DASHBOARD = ROOT / "examples/deployment/grafana-dashboard.json"
+DEPLOYMENT = ROOT / "examples/deployment"
+DASHBOARD = DEPLOYMENT / "grafana-dashboard.json"
+DOCKERFILES = ["Dockerfile", "Dockerfile.cuda"]
 NAME = re.compile(r"\bxverse_\w+")
 
 
@@ -52,3 +58,26 @@ def test_the_dashboard_can_be_imported():
     for panel in dashboard["panels"]:
         if panel["type"] != "row":
             assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}, panel["title"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+def test_systemd_takes_the_unit(tmp_path):
+    unit = (DEPLOYMENT / "xverse-chat.service").read_text()
+    assert unit.count("/opt/xverse-chat/xverse-chat ") == 1
+    (tmp_path / "xverse-chat.service").write_text(unit.replace("/opt/xverse-chat/xverse-chat ", "/bin/true "))
+    done = subprocess.run(["systemd-analyze", "verify", tmp_path / "xverse-chat.service"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_an_image_s_check_says_whether_the_server_is_ready(url, name):
+    check = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", (DEPLOYMENT / name).read_text(), re.MULTILINE).group(1)
+    for port, status in ((url.rsplit(":", 1)[1], 0), ("9", 1)):
+        assert subprocess.run(json.loads(check.replace("36000", port)), capture_output=True).returncode == status
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_an_image_gets_what_the_server_reads(name):
+    """Each part by its path in the repository; the binary and the page are made while the image is built."""
+    copied = re.findall(r"^COPY --from=build /build/(\S+)", (DEPLOYMENT / name).read_text(), re.MULTILINE)
+    assert copied == ["target/release/xverse-chat", "Leptos.toml", "target/site", "models/xverse-mini"]
