@@ -6,8 +6,9 @@ import re
 import shutil
 import subprocess
 
+import openai
 import pytest
-from conftest import CAPITAL, GREEDY, MODEL, ROOT, Metrics
+from conftest import CAPITAL, GREEDY, MODEL, ROOT, Metrics, wait_until
 
 DEPLOYMENT = ROOT / "examples/deployment"
 DASHBOARD = DEPLOYMENT / "grafana-dashboard.json"
@@ -28,23 +29,35 @@ def names_there(families):
     return {family.name + end for family in families for end in ends[family.type]}
 
 
-def test_every_name_is_one_of_the_server_s(client, url):
+@pytest.fixture
+def metrics(client, url):
+    """Of a server where something of each kind has happened: what has labels is there from then on."""
     client.chat.completions.create(model=MODEL, messages=CAPITAL, **GREEDY)
-    asked, there = names_asked_for(), names_there(Metrics(url).families())
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="another", messages=CAPITAL)
+    endless = {"max_tokens": 1000, "extra_body": {"ignore_eos": True}}
+    client.chat.completions.create(model=MODEL, messages=CAPITAL, stream=True, **endless).close()
+    metrics = Metrics(url)
+    wait_until(lambda: metrics.value("xverse_cancels_total") > 0, "the stream that was closed is counted", 5)
+    return metrics
+
+
+def test_every_name_is_one_of_the_server_s(metrics):
+    asked, there = names_asked_for(), names_there(metrics.families())
     assert len(asked) > 15
     assert asked <= there, asked - there
 
 
-def test_every_number_of_the_server_s_is_shown(url):
-    families = {family.name for family in Metrics(url).families()}
+def test_every_number_of_the_server_s_is_shown(metrics):
+    families = {family.name for family in metrics.families()}
     shown = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in names_asked_for()}
     assert families - shown == set()
 
 
-def test_labels_that_are_asked_for_are_there(client, url):
-    client.chat.completions.create(model=MODEL, messages=CAPITAL, **GREEDY)
-    metrics = Metrics(url)
+def test_labels_that_are_asked_for_are_there(metrics):
     assert metrics.value("xverse_generations_total", source="api", reason="end_of_text") > 0
+    assert metrics.value("xverse_cancels_total", cause="client_gone") > 0
+    assert metrics.value("xverse_refusals_total") > 0
     assert metrics.value("xverse_first_token_seconds_count") > 0
 
 
