@@ -1,6 +1,7 @@
 //! The engine: token ids in, token ids and text out.
 //!
-//! One OS thread owns the device; around it are pure parts that need none. It knows no users, no HTTP, no storage.
+//! One OS thread owns the device; around it are pure parts that need none. Or an upstream server generates (`remote`), which is the
+//! one part that knows HTTP. It knows no users and no storage.
 //! [`Engine`] puts them together for programs that use this crate as a library: a model is loaded once, and conversations
 //! are turned into answers that come token by token. The server goes the same way step by step, since it keeps what lies
 //! between the steps.
@@ -28,6 +29,7 @@ pub mod perplexity;
 pub mod precision;
 pub mod prompt;
 pub mod reading;
+pub mod remote;
 pub mod request;
 pub mod room;
 pub mod sampling;

@@ -15,6 +15,7 @@ pub mod convert;
 pub mod events;
 pub mod failure;
 pub mod generations;
+pub mod generator;
 pub mod health;
 pub mod library;
 pub mod listener;

@@ -37,17 +37,25 @@ mod openai_clients;
 mod process;
 #[path = "server/program.rs"]
 mod program;
+#[path = "server/same_words.rs"]
+mod same_words;
 #[path = "server/soak.rs"]
 mod soak;
 #[path = "support/stage.rs"]
 mod stage;
 #[path = "server/streaming.rs"]
 mod streaming;
+#[path = "server/stub.rs"]
+mod stub;
 #[path = "support/support.rs"]
 mod support;
 #[path = "server/terminal.rs"]
 mod terminal;
 #[path = "server/token.rs"]
 mod token;
+#[path = "server/upstream.rs"]
+mod upstream;
+#[path = "server/upstream_faults.rs"]
+mod upstream_faults;
 #[path = "server/wall.rs"]
 mod wall;

@@ -25,7 +25,11 @@ use xverse_chat::{
         room::KvSize,
         worker::{EngineHandle, EngineOptions},
     },
-    server::{config::Limits, state::Ready},
+    server::{
+        config::Limits,
+        generator::{Generator, Local},
+        state::Ready,
+    },
 };
 
 use crate::{House, client::Client, figures::Times, serve};
@@ -86,8 +90,8 @@ async fn mini(servers: &Runtime, options: EngineOptions) -> Result<(House, Engin
         is_mini: true,
     })?;
     let engine = EngineHandle::spawn(loaded.backend, loaded.tokenizer, loaded.eos_token_id, options);
-    let ready =
-        Ready { engine: engine.clone(), prompts: loaded.prompts, model: loaded.info, fingerprint: loaded.fingerprint };
+    let local = Local { engine: engine.clone(), prompts: loaded.prompts };
+    let ready = Ready { engine: Generator::Local(local), model: loaded.info, fingerprint: loaded.fingerprint };
     Ok((serve(servers, Limits::default(), ready).await?, engine))
 }
 

@@ -331,6 +331,9 @@ impl Texts {
             | ErrorCode::ShuttingDown
             | ErrorCode::EngineRestarted
             | ErrorCode::EngineStalled
+            | ErrorCode::UpstreamUnreachable
+            | ErrorCode::UpstreamRefused
+            | ErrorCode::UpstreamBroke
             | ErrorCode::NotANumber
             | ErrorCode::Malformed
             | ErrorCode::Unreachable

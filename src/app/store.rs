@@ -178,6 +178,12 @@ impl Store {
             .with(|engine| matches!(engine, EngineStatus::Ready { model, .. } if model.prompt_format.supports(role)))
     }
 
+    /// Whether the exact tokens of answers are known, so that they can be gone on with.
+    #[must_use]
+    pub fn knows_tokens(self) -> bool {
+        self.engine.with(|engine| !matches!(engine, EngineStatus::Ready { model, .. } if !model.is_computed_here()))
+    }
+
     /// The signal of one answer; `None` of a message that is no answer.
     #[must_use]
     pub fn answer(self, id: MessageId) -> Option<Shared<Answer>> {

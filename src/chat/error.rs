@@ -44,6 +44,12 @@ pub enum ErrorCode {
     EngineRestarted,
     /// A step of the engine takes far longer than steps do.
     EngineStalled,
+    /// No upstream server could be reached, or all that could had too much to do.
+    UpstreamUnreachable,
+    /// An upstream server refused the request.
+    UpstreamRefused,
+    /// An upstream server failed, broke off, or sent what cannot be understood.
+    UpstreamBroke,
     /// The model gave numbers that are none.
     NotANumber,
     /// The request could not be read.
@@ -69,7 +75,12 @@ impl ErrorCode {
             Self::NotFound => 404,
             Self::Conflict | Self::ConversationFull | Self::TooManyConversations | Self::OtherModel => 409,
             Self::TooManyAnswers | Self::TooManyRequests => 429,
-            Self::QueueFull | Self::ModelLoading | Self::ShuttingDown | Self::EngineStalled => 503,
+            Self::QueueFull
+            | Self::ModelLoading
+            | Self::ShuttingDown
+            | Self::EngineStalled
+            | Self::UpstreamUnreachable => 503,
+            Self::UpstreamRefused | Self::UpstreamBroke => 502,
             Self::EngineRestarted | Self::NotANumber | Self::Unreachable | Self::Internal => 500,
         }
     }

@@ -37,18 +37,18 @@ pub struct ModelInfo {
     pub name: String,
     /// Whether this is the mini model that ships with the project, which knows its dialogues and nothing else.
     pub is_mini: bool,
-    /// How many parameters, `lm_head` included.
-    pub n_parameters: u64,
+    /// How many parameters, `lm_head` included; like all that may be absent, unknown of an upstream server's model.
+    pub n_parameters: Option<u64>,
     /// Of the weights in memory: `f32`, `bf16`, `f16`.
-    pub dtype: String,
+    pub dtype: Option<String>,
     /// `none`, `8` or `4`.
-    pub quantize: String,
-    /// Such as `cpu` or `cuda:0`.
+    pub quantize: Option<String>,
+    /// Such as `cpu` or `cuda:0`; `upstream` where an upstream server generates.
     pub device: String,
     /// Bytes of weights in memory.
-    pub weight_bytes: u64,
+    pub weight_bytes: Option<u64>,
     /// Tokens that the KV pool holds, all conversations together.
-    pub kv_capacity_tokens: u64,
+    pub kv_capacity_tokens: Option<u64>,
     /// Most tokens of prompt and answer together: the model's context, or the KV pool where that is smaller.
     pub context_length: u32,
     /// Most tokens that one answer may ask for.
@@ -58,7 +58,15 @@ pub struct ModelInfo {
     /// Sampling where a person set nothing.
     pub defaults: Sampling,
     /// Seconds that loading took.
-    pub load_seconds: f32,
+    pub load_seconds: Option<f32>,
+}
+
+impl ModelInfo {
+    /// Whether this program computes it itself, so that the exact tokens of answers are known and can be gone on with.
+    #[must_use]
+    pub fn is_computed_here(&self) -> bool {
+        self.weight_bytes.is_some()
+    }
 }
 
 /// Whether the engine takes requests.

@@ -133,7 +133,15 @@ impl Answer {
                 self.stats.reused_tokens = reused;
                 None
             }
-            Some(EngineEvent::Queued { .. } | EngineEvent::PromptLogprobs(_) | EngineEvent::EndToken(_)) => None,
+            Some(
+                EngineEvent::Queued { .. }
+                | EngineEvent::PromptLogprobs(_)
+                | EngineEvent::EndToken(_)
+                // What only upstream servers say.
+                | EngineEvent::Text { .. }
+                | EngineEvent::LeftOut { .. }
+                | EngineEvent::Counted { .. },
+            ) => None,
             Some(EngineEvent::End { reason, text }) => {
                 self.end = Some(reason.into());
                 (!text.is_empty()).then_some(Token { text, id: None })

@@ -29,6 +29,18 @@ impl Fingerprint {
         Self(hash.finalize().into())
     }
 
+    /// Of a model by its name, and the upstream servers that have it.
+    #[must_use]
+    pub fn of_upstreams(model: &str, addresses: &[String]) -> Self {
+        let mut hash = Sha256::new();
+        add(&mut hash, b"upstream");
+        add(&mut hash, model.as_bytes());
+        for address in addresses {
+            add(&mut hash, address.as_bytes());
+        }
+        Self(hash.finalize().into())
+    }
+
     /// One that was kept.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {

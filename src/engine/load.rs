@@ -260,17 +260,17 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
             Some(adapter) => format!("{} + {}", folder_name(&options.model_path), folder_name(adapter)),
         },
         is_mini: options.is_mini,
-        n_parameters,
-        dtype: spec.dtype.into(),
-        quantize: precision.quantize.name().into(),
+        n_parameters: Some(n_parameters),
+        dtype: Some(spec.dtype.into()),
+        quantize: Some(precision.quantize.name().into()),
         device: spec.device.clone(),
-        weight_bytes: spec.weight_bytes,
-        kv_capacity_tokens: kv_capacity_tokens as u64,
+        weight_bytes: Some(spec.weight_bytes),
+        kv_capacity_tokens: Some(kv_capacity_tokens as u64),
         context_length: prompts.max_positions() as u32,
         longest_answer: (prompts.max_positions() as u32).saturating_sub(1).max(1),
         prompt_format,
         defaults,
-        load_seconds: began.elapsed().as_secs_f32(),
+        load_seconds: Some(began.elapsed().as_secs_f32()),
     };
     Ok(Loaded { backend, tokenizer, prompts, info, fingerprint, eos_token_id: config.eos_token_id })
 }
@@ -393,7 +393,7 @@ mod tests {
         })
         .unwrap();
         let ModelInfo { kv_capacity_tokens, context_length, longest_answer, .. } = loaded.info;
-        assert_eq!((kv_capacity_tokens, context_length, longest_answer), (64, 64, 63));
+        assert_eq!((kv_capacity_tokens, context_length, longest_answer), (Some(64), 64, 63));
         let said = |role, words: usize| Turn { role, text: "你好 ".repeat(words) };
         let refused = loaded.prompts.build(&[said(Role::User, 60)], 32).unwrap_err();
         assert!(matches!(refused, PromptError::NewestTooLong { limit: 32, .. }), "{refused}");

@@ -258,7 +258,8 @@ fn read_text(path: &Path) -> Result<String, PerplexityError> {
 fn description(info: &ModelInfo, options: &LoadOptions) -> String {
     let ModelInfo { name, dtype, quantize, device, .. } = info;
     let kv = options.kv_type.map_or_else(String::new, |kv_type| format!(", keys and values in {}", kv_type.name()));
-    format!("{name}, {dtype}, quantize {quantize}{kv}, on {device}")
+    let known = |value: &Option<String>| value.clone().unwrap_or_default();
+    format!("{name}, {}, quantize {}{kv}, on {device}", known(dtype), known(quantize))
 }
 
 fn pool(threads: usize) -> Result<ThreadPool, BackendError> {

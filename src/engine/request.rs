@@ -58,6 +58,17 @@ pub struct TokenLogprobs {
     pub top: Vec<(u32, f32)>,
 }
 
+/// The same of an upstream server, which names tokens by their text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextLogprobs {
+    /// The token that stands there.
+    pub token: String,
+    /// Its natural log-probability.
+    pub logprob: f32,
+    /// The likeliest tokens with theirs, likeliest first.
+    pub top: Vec<(String, f32)>,
+}
+
 /// What happens to a request, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EngineEvent {
@@ -88,6 +99,31 @@ pub enum EngineEvent {
     },
     /// The end token was drawn, which is no part of the answer; told only where log-probabilities were asked for.
     EndToken(TokenLogprobs),
+    /// Text came from an upstream server, which does not say which tokens it is.
+    Text {
+        /// The text; may be empty.
+        text: String,
+        /// How many tokens it is, as far as that is known.
+        n_tokens: u32,
+        /// Of each of them where asked for and told, otherwise none.
+        logprobs: Vec<TextLogprobs>,
+    },
+    /// What was left out of the conversation so that it fits an upstream's context; at most once, before the end.
+    LeftOut {
+        /// Rounds, a question and its answer each: the oldest.
+        rounds: u32,
+        /// Whether the system prompt was left out too.
+        system: bool,
+    },
+    /// What an upstream counted; at most once, before the end.
+    Counted {
+        /// Tokens of the prompt.
+        prompt: u32,
+        /// Of those, how many it had from an earlier request.
+        reused: u32,
+        /// Tokens generated.
+        generated: u32,
+    },
     /// It is over.
     End {
         /// Why.
@@ -114,6 +150,14 @@ pub enum EngineEnd {
     StepFailed,
     /// The engine is shutting down.
     ShuttingDown,
+    /// No upstream server could be reached, or all that could had too much to do.
+    UpstreamUnreachable,
+    /// An upstream server refused the request.
+    UpstreamRefused,
+    /// The newest message alone does not fit the upstream's context.
+    UpstreamTooLong,
+    /// An upstream server failed, broke off, or sent what cannot be understood.
+    UpstreamBroke,
 }
 
 impl From<EngineEnd> for EndReason {
@@ -126,6 +170,10 @@ impl From<EngineEnd> for EndReason {
             EngineEnd::NotANumber => Self::Failed { code: ErrorCode::NotANumber },
             EngineEnd::StepFailed => Self::Failed { code: ErrorCode::EngineRestarted },
             EngineEnd::ShuttingDown => Self::Interrupted,
+            EngineEnd::UpstreamUnreachable => Self::Failed { code: ErrorCode::UpstreamUnreachable },
+            EngineEnd::UpstreamRefused => Self::Failed { code: ErrorCode::UpstreamRefused },
+            EngineEnd::UpstreamTooLong => Self::Failed { code: ErrorCode::PromptTooLong },
+            EngineEnd::UpstreamBroke => Self::Failed { code: ErrorCode::UpstreamBroke },
         }
     }
 }

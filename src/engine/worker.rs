@@ -110,9 +110,15 @@ pub struct Generation {
 
 /// Cancels one request, from wherever it is needed; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Canceller {
-    sequence: SequenceId,
-    commands: sync_mpsc::Sender<Command>,
+pub struct Canceller(Way);
+
+/// How the end is asked for.
+#[derive(Debug, Clone)]
+enum Way {
+    /// Of the thread.
+    Command { sequence: SequenceId, commands: sync_mpsc::Sender<Command> },
+    /// Of a task that asks an upstream.
+    Token(CancellationToken),
 }
 
 /// Events beside the tokens that a channel has room for.
@@ -178,7 +184,8 @@ impl EngineHandle {
             return Err(SubmitError::ShuttingDown);
         }
         self.shared.stats.submitted.add(1);
-        Ok(Generation { events, cancel: Canceller { sequence, commands: self.commands.clone() } })
+        let way = Way::Command { sequence, commands: self.commands.clone() };
+        Ok(Generation { events, cancel: Canceller(way) })
     }
 
     /// The counters.
@@ -220,6 +227,11 @@ impl EngineHandle {
 }
 
 impl Generation {
+    /// The events of a task that ends when the token is cancelled.
+    pub(super) fn of_task(events: mpsc::Receiver<EngineEvent>, cancelled: CancellationToken) -> Self {
+        Self { events, cancel: Canceller(Way::Token(cancelled)) }
+    }
+
     /// The next event; `None` after the end.
     pub async fn next(&mut self) -> Option<EngineEvent> {
         self.events.recv().await
@@ -257,13 +269,16 @@ impl Canceller {
     /// Cancels nothing, for tests without an engine.
     #[cfg(test)]
     pub(crate) fn of_nothing() -> Self {
-        Self { sequence: SequenceId(0), commands: sync_mpsc::channel().0 }
+        Self(Way::Token(CancellationToken::new()))
     }
 
     /// Asks for the end; nothing happens where it is over already.
     pub fn cancel(&self) {
-        // Where the thread is gone the request is over too.
-        let _ = self.commands.send(Command::Cancel(self.sequence));
+        match &self.0 {
+            // Where the thread is gone the request is over too.
+            Way::Command { sequence, commands } => drop(commands.send(Command::Cancel(*sequence))),
+            Way::Token(cancelled) => cancelled.cancel(),
+        }
     }
 }
 

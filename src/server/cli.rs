@@ -9,7 +9,13 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     chat::info::PromptFormat,
-    engine::{kv_type::KvType, load::DeviceChoice, precision::Quantize, weights::NumberType},
+    engine::{
+        kv_type::KvType,
+        load::DeviceChoice,
+        precision::Quantize,
+        remote::address::{Address, Key},
+        weights::NumberType,
+    },
 };
 
 /// Talk to XVERSE-13B-Chat in a browser.
@@ -116,6 +122,13 @@ pub struct ServeArgs {
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,
+    /// An OpenAI-compatible server that generates instead of this program, such as `http://gpu:8000`; several of them share the
+    /// work. What they ask for as `Authorization: Bearer` is set as `XVERSE_UPSTREAM_KEY` [default: none]
+    #[arg(long, value_delimiter = ',', value_parser = upstream)]
+    pub upstream: Option<Vec<Address>>,
+    /// Given by the environment alone.
+    #[arg(skip)]
+    pub upstream_key: Option<Key>,
     /// GiB for keys and values [default: what suits the model]
     #[arg(long = "kv_memory", value_parser = positive_gib)]
     pub kv_memory: Option<f64>,
@@ -388,6 +401,11 @@ pub(super) fn prompt_format(text: &str) -> Result<FormatChoice, String> {
     }
 }
 
+/// Reads the address of an upstream server.
+pub(super) fn upstream(text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|error| error.to_string())
+}
+
 /// Reads a finite number of GiB above zero.
 pub(super) fn positive_gib(text: &str) -> Result<f64, String> {
     text.parse::<f64>()
@@ -441,6 +459,8 @@ mod tests {
             ["--kv_memory", "-1"],
             ["--kv_memory", "NaN"],
             ["--nonsense", "1"],
+            ["--upstream", "gpu:8000"],
+            ["--upstream", "http://me:word@gpu"],
             ["bench", "--prompt=5"],
             ["bench", "--random_weights=2b"],
         ] {
@@ -462,6 +482,15 @@ mod tests {
             if args.temperature == Some(0.0) && args.max_new_tokens == Some(5) && args.whole_input));
         for flag in ["--port=1", "--temperature=warm", "--threads=0", "--seed=-1"] {
             assert_eq!(parse(&["chat", flag]).unwrap_err().exit_code(), 2, "{flag}");
+        }
+    }
+
+    #[test]
+    fn upstreams_come_one_by_one_or_separated_by_commas() {
+        for args in [["--upstream=http://a,http://b"].as_slice(), &["--upstream", "http://a", "--upstream=http://b/v1"]]
+        {
+            let upstreams = parse(args).unwrap().serve.upstream.unwrap();
+            assert_eq!(upstreams.iter().map(ToString::to_string).collect::<Vec<_>>(), ["http://a", "http://b"]);
         }
     }
 

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod environment;
 pub mod file;
 pub mod model;
+pub mod upstream;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -21,6 +22,7 @@ use leptos::config::LeptosOptions;
 use self::{
     engine::EngineConfig,
     file::{FileConfig, LimitsSection},
+    upstream::UpstreamChoice,
 };
 use super::{access::AccessToken, cli::ServeArgs, failure::Failure, rates::Rate};
 use crate::engine::{load::LoadOptions, worker::EngineOptions};
@@ -56,12 +58,21 @@ pub struct Config {
     pub limits: Limits,
     /// Pace and bounds of the engine.
     pub engine: EngineOptions,
-    /// What to load.
-    pub load: LoadOptions,
+    /// What generates.
+    pub source: ModelSource,
     /// Where conversations are kept.
     pub data_dir: PathBuf,
     /// Whether the mini model stands in for an absent model.
     pub is_stand_in: bool,
+}
+
+/// What generates.
+#[derive(Debug, Clone)]
+pub enum ModelSource {
+    /// A checkpoint that is loaded.
+    Local(Box<LoadOptions>),
+    /// Upstream servers.
+    Upstream(Box<UpstreamChoice>),
 }
 
 /// Bounds of what the server keeps and takes.
@@ -181,7 +192,17 @@ impl Config {
         let folder = folder_of(&path);
         let leptos = file::leptos_options(&path, folder)?;
         let data_dir = data_dir(args.data_dir.clone(), file.storage.data_dir.clone(), folder)?;
-        let EngineConfig { load, engine, is_stand_in } = EngineConfig::of(&args, &file, folder, Some(&data_dir))?;
+        let upstreams = match (&args.upstream, &file.server.upstream) {
+            (Some(addresses), _) => addresses.clone(),
+            (None, texts) => upstream::addresses(texts.as_deref().unwrap_or_default())?,
+        };
+        let (source, engine, is_stand_in) = if upstreams.is_empty() {
+            let EngineConfig { load, engine, is_stand_in } = EngineConfig::of(&args, &file, folder, Some(&data_dir))?;
+            (ModelSource::Local(Box::new(load)), engine, is_stand_in)
+        } else {
+            let engine = engine::options(&args, &file)?;
+            (ModelSource::Upstream(Box::new(upstream::resolve(upstreams, &args, &engine)?)), engine, false)
+        };
         let host_name = args.host.or(file.server.host).unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
         let allowed_hosts = args.allowed_hosts.or(file.server.allowed_hosts).unwrap_or_default();
         let host = address(&host_name)?;
@@ -194,7 +215,7 @@ impl Config {
             leptos,
             limits: Limits::resolve(&file.limits, file.server.drain_s)?,
             engine,
-            load,
+            source,
             data_dir,
             is_stand_in,
         })

@@ -10,6 +10,9 @@ use super::report::printable;
 /// expected, then a line `hint: …`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
+    /// Flags, however they were given, do not go together.
+    #[error("{}", printable(.0))]
+    Usage(String),
     /// The address cannot be listened on.
     #[error("{}", printable(.0))]
     Address(String),
@@ -25,10 +28,11 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The status as a number: 65, 69, 70 or 78, as in `sysexits.h`.
+    /// The status as a number: 2 for usage; 65, 69, 70 or 78, as in `sysexits.h`.
     #[must_use]
     pub fn status(&self) -> u8 {
         match self {
+            Self::Usage(_) => 2,
             Self::Input(_) => 65,
             Self::Address(_) => 69,
             Self::Device(_) => 70,

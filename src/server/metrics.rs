@@ -136,7 +136,7 @@ impl Stopwatch {
 
     /// Notes what the engine says now.
     pub fn note(&mut self, event: &EngineEvent, metrics: &ServerMetrics) {
-        let is_token = matches!(event, EngineEvent::Token { .. });
+        let is_token = matches!(event, EngineEvent::Token { .. } | EngineEvent::Text { .. });
         let now = Instant::now();
         if !self.is_admitted && (is_token || matches!(event, EngineEvent::Prefilled { .. })) {
             self.is_admitted = true;

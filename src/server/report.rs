@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::{
     chat::info::{ModelInfo, PromptFormat},
-    engine::{backend::cuda::card, load::DeviceChoice},
+    engine::{backend::cuda::card, load::DeviceChoice, remote::address::Address},
 };
 
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -24,13 +24,34 @@ pub fn loaded(model: &ModelInfo, asked: DeviceChoice) -> String {
         }
     };
     lines(&[
-        ("model", format!("{}, {} parameters", model.name, count(model.n_parameters))),
-        ("weights", format!("{}, quantize {}, {}", model.dtype, model.quantize, bytes(model.weight_bytes))),
+        ("model", format!("{}, {} parameters", model.name, known(model.n_parameters.map(count)))),
+        ("weights", weights(model)),
         ("device", device),
-        ("kv", format!("{} tokens", model.kv_capacity_tokens)),
+        ("kv", format!("{} tokens", known(model.kv_capacity_tokens.map(|n| n.to_string())))),
         ("context", format!("{} tokens", model.context_length)),
         ("prompt", prompt_format(model.prompt_format).to_owned()),
-        ("loaded", format!("in {:.1} s", model.load_seconds)),
+        ("loaded", format!("in {:.1} s", model.load_seconds.unwrap_or_default())),
+    ])
+}
+
+fn weights(model: &ModelInfo) -> String {
+    let (dtype, quantize) = (known(model.dtype.clone()), known(model.quantize.clone()));
+    format!("{dtype}, quantize {quantize}, {}", known(model.weight_bytes.map(bytes)))
+}
+
+fn known(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "?".to_owned())
+}
+
+/// What is said when an upstream server answers, of all that generate.
+#[must_use]
+pub fn connected(model: &ModelInfo, upstreams: &[Address]) -> String {
+    let upstreams: Vec<String> = upstreams.iter().map(ToString::to_string).collect();
+    lines(&[
+        ("model", model.name.clone()),
+        ("upstream", upstreams.join(", ")),
+        ("context", format!("{} tokens", model.context_length)),
+        ("prompt", prompt_format(model.prompt_format).to_owned()),
     ])
 }
 
@@ -104,17 +125,17 @@ mod tests {
         let model = ModelInfo {
             name: "XVERSE-13B-Chat".to_owned(),
             is_mini: false,
-            n_parameters: 13_900_000_000,
-            dtype: "f32".to_owned(),
-            quantize: "none".to_owned(),
+            n_parameters: Some(13_900_000_000),
+            dtype: Some("f32".to_owned()),
+            quantize: Some("none".to_owned()),
             device: "cpu".to_owned(),
-            weight_bytes: 3 << 30,
-            kv_capacity_tokens: 4096,
+            weight_bytes: Some(3 << 30),
+            kv_capacity_tokens: Some(4096),
             context_length: 8192,
             longest_answer: 2048,
             prompt_format: PromptFormat::V1,
             defaults: Sampling::default(),
-            load_seconds: 12.34,
+            load_seconds: Some(12.34),
         };
         assert!(loaded(&model, DeviceChoice::Cpu).contains("device    cpu\n"));
         insta::assert_snapshot!(loaded(&model, DeviceChoice::Auto), @r"

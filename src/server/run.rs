@@ -20,9 +20,10 @@ use super::{
     check::check,
     cli::{Cli, Command, ServeArgs},
     clock,
-    config::{Config, environment, model},
+    config::{Config, ModelSource, environment, model, upstream::UpstreamChoice},
     convert::convert,
     failure::Failure,
+    generator::{Generator, Local},
     listener, log,
     logits::logits,
     perplexity::perplexity,
@@ -35,6 +36,7 @@ use super::{
 use crate::{
     engine::{
         load::{DeviceChoice, LoadError, LoadOptions, Loaded, load},
+        remote::RemoteEngine,
         worker::{EngineHandle, EngineOptions},
     },
     storage::database::{Found, Storage},
@@ -104,7 +106,7 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
         let (limits, closed) = (server.limits.clone(), closed.clone());
         async move { listener::serve(listener, app, &limits, &closed).await }
     });
-    let ended = load_and_serve(&server, signals, config.load, config.engine, &closed).await;
+    let ended = load_and_serve(&server, signals, config.source, config.engine, &closed).await;
     housekeeping.abort();
     server.library.storage().settled().await;
     if closed.is_cancelled() {
@@ -122,17 +124,25 @@ fn url(address: SocketAddr, token: Option<&AccessToken>) -> String {
     }
 }
 
-/// Loads the model, then serves until told to end. Cancels `closed` where connections are to be closed in order.
+/// Makes the model ready, then serves until told to end. Cancels `closed` where connections are to be closed in order.
 async fn load_and_serve(
     server: &Arc<Server>,
     mut signals: Signals,
-    options: LoadOptions,
+    source: ModelSource,
     engine: EngineOptions,
     closed: &CancellationToken,
 ) -> Result<(), Failure> {
-    let asked = options.device;
+    let ready = async {
+        match source {
+            ModelSource::Local(options) => {
+                let asked = options.device;
+                take_in(server, load_on_a_thread(*options).await, asked, engine)
+            }
+            ModelSource::Upstream(choice) => connect(server, *choice).await,
+        }
+    };
     let engine = tokio::select! {
-        loaded = load_on_a_thread(options) => take_in(server, loaded, asked, engine)?,
+        engine = ready => engine?,
         () = signals.next() => {
             server.draining.cancel();
             closed.cancel();
@@ -160,7 +170,7 @@ fn take_in(
     loaded: Option<Result<Loaded, LoadError>>,
     asked: DeviceChoice,
     options: EngineOptions,
-) -> Result<EngineHandle, Failure> {
+) -> Result<Generator, Failure> {
     let refused = |message: String| {
         server.set_unavailable("the model could not be loaded");
         Failure::Refused(message)
@@ -169,14 +179,24 @@ fn take_in(
         .ok_or_else(|| refused("loading the model broke off; the lines above say where".to_owned()))?
         .map_err(|error| refused(error.to_string()))?;
     let engine = EngineHandle::spawn(loaded.backend, loaded.tokenizer, loaded.eos_token_id, options);
+    let engine = Generator::Local(Local { engine, prompts: loaded.prompts });
     let report = report::loaded(&loaded.info, asked);
-    server.set_ready(Ready {
-        engine: engine.clone(),
-        prompts: loaded.prompts,
-        model: loaded.info,
-        fingerprint: loaded.fingerprint,
-    });
+    server.set_ready(Ready { engine: engine.clone(), model: loaded.info, fingerprint: loaded.fingerprint });
     tokio::spawn(watchdog::watch(server.clone(), engine.clone()));
+    // Who reads it may ask at once.
+    print!("{report}");
+    Ok(engine)
+}
+
+/// Waits for an upstream server, for as long as it takes.
+async fn connect(server: &Arc<Server>, choice: UpstreamChoice) -> Result<Generator, Failure> {
+    let upstream = RemoteEngine::open(choice.remote).map_err(|error| Failure::Refused(error.to_string()))?;
+    let tell = |waiting: &str| eprintln!("{}", report::printable(waiting));
+    let model = upstream.connect(choice.prompt_format, choice.defaults, tell).await;
+    let report = report::connected(&model, upstream.addresses());
+    let fingerprint = upstream.fingerprint(&model.name);
+    let engine = Generator::Upstream(upstream);
+    server.set_ready(Ready { engine: engine.clone(), model, fingerprint });
     // Who reads it may ask at once.
     print!("{report}");
     Ok(engine)

@@ -11,8 +11,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{failure::Failure, state::Server};
-use crate::{chat::event::EndReason, engine::worker::EngineHandle};
+use super::{failure::Failure, generator::Generator, state::Server};
+use crate::chat::event::EndReason;
 
 /// What the engine and the tasks get to write their ends, once told to.
 const END_TIME: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ impl Signals {
 /// [`Failure::Device`] where the engine ended without being told to; its answers have their ends then, too.
 pub async fn until_told(
     server: &Arc<Server>,
-    engine: &EngineHandle,
+    engine: &Generator,
     signals: &mut Signals,
     closed: &CancellationToken,
 ) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     config::Limits,
     generations::Generations,
+    generator::Generator,
     library::Library,
     metrics::ServerMetrics,
     rates::{RateLimiter, Slots},
@@ -25,15 +26,12 @@ use crate::{
         error::{ChatError, ErrorCode},
         info::{EngineStatus, ModelInfo},
     },
-    engine::{fingerprint::Fingerprint, prompt::PromptBuilder, worker::EngineHandle},
+    engine::fingerprint::Fingerprint,
     storage::{database::Storage, record::Owner},
 };
 
 /// Prompts that are made at once: tokenising long texts takes a core each.
 const PROMPTS_AT_ONCE: usize = 2;
-
-/// Seconds after which a stalled engine is worth another try.
-const STALL_RETRY_S: u32 = 30;
 
 /// The server's state.
 #[derive(Debug)]
@@ -81,13 +79,11 @@ enum Engine {
 /// A model that takes requests.
 #[derive(Debug)]
 pub struct Ready {
-    /// The way to the engine.
-    pub engine: EngineHandle,
-    /// Makes prompts.
-    pub prompts: PromptBuilder,
+    /// What generates.
+    pub engine: Generator,
     /// What is said of it.
     pub model: ModelInfo,
-    /// Which checkpoint it is.
+    /// Which checkpoint it is, or which upstream servers' model.
     pub fingerprint: Fingerprint,
 }
 
@@ -138,17 +134,14 @@ impl Server {
     /// The model, where it takes requests. One that is busy with a long step takes them too, and they wait.
     ///
     /// # Errors
-    /// [`ErrorCode::ModelLoading`], [`ErrorCode::ShuttingDown`] or [`ErrorCode::EngineStalled`], each with a time.
+    /// [`ErrorCode::ModelLoading`], [`ErrorCode::ShuttingDown`], [`ErrorCode::EngineStalled`] or
+    /// [`ErrorCode::UpstreamUnreachable`], each with a time.
     pub fn ready(&self) -> Result<Arc<Ready>, ChatError> {
         if self.draining.is_cancelled() {
             return Err(ChatError::new(ErrorCode::ShuttingDown, "the server is shutting down").retry_after(10));
         }
         match &*self.engine.read().unwrap_or_else(PoisonError::into_inner) {
-            Engine::Ready(ready) if ready.engine.is_stalled() => {
-                let message = "the engine has not come back from a step that takes far longer than steps do";
-                Err(ChatError::new(ErrorCode::EngineStalled, message).retry_after(STALL_RETRY_S))
-            }
-            Engine::Ready(ready) => Ok(ready.clone()),
+            Engine::Ready(ready) => ready.engine.check().map(|()| ready.clone()),
             Engine::Loading => {
                 Err(ChatError::new(ErrorCode::ModelLoading, "the model is still being loaded").retry_after(2))
             }

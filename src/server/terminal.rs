@@ -103,7 +103,7 @@ pub fn chat(args: ChatArgs) -> Result<(), Failure> {
         session.lead(&mut Source::piped(is_whole))
     } else {
         let model = session.engine.model();
-        let parameters = report::count(model.n_parameters);
+        let parameters = report::count(model.n_parameters.unwrap_or_default());
         let ready =
             format!("{}, {parameters} parameters, on {}; /help lists commands, Ctrl-D ends", model.name, model.device);
         session.notes.say(&ready);

@@ -11,11 +11,8 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::state::Server;
-use crate::{
-    chat::{error::ErrorCode, event::EndReason},
-    engine::worker::EngineHandle,
-};
+use super::{generator::Generator, state::Server};
+use crate::chat::{error::ErrorCode, event::EndReason};
 
 /// How often the watchdog looks.
 const TICK: Duration = Duration::from_secs(1);
@@ -55,7 +52,7 @@ impl Abandoned {
 }
 
 /// Watches the engine until it is over.
-pub async fn watch(server: Arc<Server>, engine: EngineHandle) {
+pub async fn watch(server: Arc<Server>, engine: Generator) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was_stalled = false;

@@ -124,6 +124,9 @@ async fn read(mut generation: Generation) -> (String, EngineEnd) {
             | EngineEvent::Prefilled { .. }
             | EngineEvent::PromptLogprobs(_)
             | EngineEvent::EndToken(_) => {}
+            EngineEvent::Text { .. } | EngineEvent::LeftOut { .. } | EngineEvent::Counted { .. } => {
+                panic!("only upstreams say so")
+            }
         }
     }
     panic!("the events ended without an end");
@@ -131,7 +134,7 @@ async fn read(mut generation: Generation) -> (String, EngineEnd) {
 
 async fn client_goes_at(moment: Moment) {
     let house = moment.house();
-    let engine = house.server.loaded().unwrap().engine.clone();
+    let engine = house.server.loaded().unwrap().engine.local().unwrap().engine.clone();
     let (neighbour, mut leaver) = match moment {
         // It is taken in when the neighbour's first step is over, and waits for all the others.
         Moment::Queued => {

@@ -142,7 +142,7 @@ async fn several_answers_and_prompts_come_under_their_numbers() {
         }
     }
     assert!(texts.iter().step_by(2).all(|text| text == "abOne."), "{texts:?}");
-    let ids = house.server.loaded().unwrap().prompts.tokenizer().decode(&[40, 41, 42]);
+    let ids = house.server.loaded().unwrap().engine.local().unwrap().prompts.tokenizer().decode(&[40, 41, 42]);
     assert!(texts.iter().skip(1).step_by(2).all(|text| *text == format!("{ids}One.")), "{texts:?}");
     assert_eq!(pieces.last().unwrap()["usage"]["prompt_tokens"], 10 * 2 + 10 * 3);
 }

@@ -23,7 +23,10 @@ use xverse_chat::{
         prompt::PromptBuilder,
         worker::{EngineHandle, EngineOptions},
     },
-    server::state::Ready,
+    server::{
+        generator::{Generator, Local},
+        state::Ready,
+    },
 };
 
 /// The shape of a model that is not there.
@@ -66,20 +69,24 @@ impl Stage {
         let model = ModelInfo {
             name: "scripted".to_owned(),
             is_mini: false,
-            n_parameters: 0,
-            dtype: "f32".to_owned(),
-            quantize: "none".to_owned(),
+            n_parameters: Some(0),
+            dtype: Some("f32".to_owned()),
+            quantize: Some("none".to_owned()),
             device: "cpu".to_owned(),
-            weight_bytes: 0,
-            kv_capacity_tokens: (backend.spec().n_blocks * BLOCK_SIZE) as u64,
+            weight_bytes: Some(0),
+            kv_capacity_tokens: Some((backend.spec().n_blocks * BLOCK_SIZE) as u64),
             context_length: self.context as u32,
             longest_answer: (self.context as u32).saturating_sub(1).max(1),
             prompt_format: self.format,
             defaults: Sampling { max_new_tokens: self.max_new_tokens, ..Sampling::default() },
-            load_seconds: 0.0,
+            load_seconds: Some(0.0),
         };
         let engine = EngineHandle::spawn(backend, tokenizer.clone(), letters::END, self.engine.clone());
         let prompts = PromptBuilder::new(tokenizer, &config, self.format);
-        Ready { engine, prompts, model, fingerprint: Fingerprint::from_bytes([7; 32]) }
+        Ready {
+            engine: Generator::Local(Local { engine, prompts }),
+            model,
+            fingerprint: Fingerprint::from_bytes([7; 32]),
+        }
     }
 }

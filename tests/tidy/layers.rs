@@ -44,7 +44,8 @@ const LIBRARIES: &[(&[&str], &[&str])] = &[
         &["src/server"],
     ),
     // The engine's thread is reached through channels.
-    (&["tokio"], &["src/server", "src/engine/worker"]),
+    (&["tokio"], &["src/server", "src/engine/worker", "src/engine/remote"]),
+    (&["reqwest", "rustls"], &["src/engine/remote"]),
     (&["console_error_panic_hook", "js_sys", "wasm_bindgen", "web_sys"], &["src/app", "src/lib.rs"]),
     (&["leptos"], &["src/api", "src/app", "src/server", "src/lib.rs"]),
     (&["comrak", "pulldown_latex", "syntect"], &["src/render"]),

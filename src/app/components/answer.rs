@@ -72,7 +72,7 @@ fn actions(store: Store, id: MessageId, answer: &Shared<Answer>) -> Element {
     let answer = answer.clone();
     let is_cut_off = {
         let answer = answer.clone();
-        move || answer.with(Answer::is_cut_off) && store.leaf() == Some(id)
+        move || answer.with(Answer::is_cut_off) && store.leaf() == Some(id) && store.knows_tokens()
     };
     let has_text = {
         let answer = answer.clone();

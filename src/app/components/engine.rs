@@ -64,23 +64,25 @@ fn details(engine: &EngineStatus, texts: &'static EngineTexts) -> Element {
 
 fn rows(model: &ModelInfo, texts: &'static EngineTexts) -> Vec<(&'static str, String)> {
     let tokens = |number: u64| (texts.n_tokens)(&format::count(number));
-    let dtype = match model.quantize.as_str() {
-        "none" | "" => model.dtype.clone(),
-        bits => format!("{} · {}", model.dtype, (texts.bits)(bits)),
-    };
+    let dtype = model.dtype.as_ref().map(|dtype| match model.quantize.as_deref() {
+        None | Some("none" | "") => dtype.clone(),
+        Some(bits) => format!("{dtype} · {}", (texts.bits)(bits)),
+    });
     let format = match model.prompt_format {
         PromptFormat::V1 => "v1",
         PromptFormat::V2 => "v2",
     };
-    vec![
-        (texts.model, model.name.clone()),
-        (texts.parameters, format::parameters(model.n_parameters)),
-        (texts.device, model.device.clone()),
+    let rows = [
+        (texts.model, Some(model.name.clone())),
+        (texts.parameters, model.n_parameters.map(format::parameters)),
+        (texts.device, Some(model.device.clone())),
         (texts.dtype, dtype),
-        (texts.weights, format::bytes(model.weight_bytes)),
-        (texts.context, tokens(model.context_length.into())),
-        (texts.kv_capacity, tokens(model.kv_capacity_tokens)),
-        (texts.prompt_format, format.to_owned()),
-        (texts.load_time, format::milliseconds(model.load_seconds * 1000.0)),
-    ]
+        (texts.weights, model.weight_bytes.map(format::bytes)),
+        (texts.context, Some(tokens(model.context_length.into()))),
+        (texts.kv_capacity, model.kv_capacity_tokens.map(tokens)),
+        (texts.prompt_format, Some(format.to_owned())),
+        (texts.load_time, model.load_seconds.map(|seconds| format::milliseconds(seconds * 1000.0))),
+    ];
+    // What is not known is left out.
+    rows.into_iter().filter_map(|(term, value)| Some((term, value?))).collect()
 }

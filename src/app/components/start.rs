@@ -42,13 +42,16 @@ fn model_line(store: Store) -> String {
         EngineStatus::Loading => format!("{} {}", texts.loading, texts.loading_hint),
         EngineStatus::Unavailable { message } => format!("{} · {message}", texts.unavailable),
         EngineStatus::Ready { model, running, waiting } => [
-            model.name.clone(),
-            format::parameters(model.n_parameters),
-            model.device.clone(),
+            Some(model.name.clone()),
+            model.n_parameters.map(format::parameters),
+            Some(model.device.clone()),
             model.dtype.clone(),
-            (texts.n_tokens)(&format::count(model.context_length.into())),
-            (texts.running_waiting)(*running, *waiting),
+            Some((texts.n_tokens)(&format::count(model.context_length.into()))),
+            Some((texts.running_waiting)(*running, *waiting)),
         ]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
         .join(" · "),
     })
 }

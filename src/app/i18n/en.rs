@@ -55,8 +55,9 @@ pub static TEXTS: Texts = Texts {
         sending: "Sending…",
         queued: "Queued…",
         queued_at: |place| format!("Queued · place {place}"),
-        reading: |done, total| {
-            format!("Reading · {} / {} tokens", format::count(done.into()), format::count(total.into()))
+        reading: |done, total| match total {
+            0 => "Reading…".to_owned(),
+            total => format!("Reading · {} / {} tokens", format::count(done.into()), format::count(total.into())),
         },
         end,
         tokens: |tokens| match tokens {
@@ -201,6 +202,13 @@ fn error_code(code: ErrorCode) -> &'static str {
         ErrorCode::ShuttingDown => "The server is shutting down.",
         ErrorCode::EngineRestarted => "The engine failed and was restarted, please try again.",
         ErrorCode::EngineStalled => "The engine has stopped responding, please try again later.",
+        ErrorCode::UpstreamUnreachable => {
+            "The model's server cannot be reached or has too much to do, please try again later."
+        }
+        ErrorCode::UpstreamRefused => {
+            "The model's server refused the request; whoever runs this page finds the reason in its log."
+        }
+        ErrorCode::UpstreamBroke => "The model's server failed in the middle of the answer, please try again.",
         ErrorCode::NotANumber => "The model computed invalid numbers; try again or change the settings.",
         ErrorCode::Malformed => "The page and the server did not understand each other; please load the page again.",
         ErrorCode::Unreachable => "The server could not be reached. Check the connection and try again.",

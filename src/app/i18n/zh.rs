@@ -54,8 +54,9 @@ pub static TEXTS: Texts = Texts {
         sending: "正在发送…",
         queued: "排队中…",
         queued_at: |place| format!("排队中 · 第 {place} 位"),
-        reading: |done, total| {
-            format!("正在阅读 · {} / {} 个词元", format::count(done.into()), format::count(total.into()))
+        reading: |done, total| match total {
+            0 => "正在阅读…".to_owned(),
+            total => format!("正在阅读 · {} / {} 个词元", format::count(done.into()), format::count(total.into())),
         },
         end,
         tokens: |tokens| format!("{} 个词元", format::count(tokens.into())),
@@ -181,6 +182,9 @@ fn error_code(code: ErrorCode) -> &'static str {
         ErrorCode::ShuttingDown => "服务器正在关闭。",
         ErrorCode::EngineRestarted => "推理引擎出错并已重启，请重试。",
         ErrorCode::EngineStalled => "推理引擎没有响应，请稍后再试。",
+        ErrorCode::UpstreamUnreachable => "模型服务器连不上或太忙，请稍后再试。",
+        ErrorCode::UpstreamRefused => "模型服务器拒绝了请求，运行本页的人可在日志里找到原因。",
+        ErrorCode::UpstreamBroke => "模型服务器在回答途中出错，请重试。",
         ErrorCode::NotANumber => "模型算出了无效的数值，请重试或调整设置。",
         ErrorCode::Malformed => "页面与服务器没能互相理解，请重新加载页面。",
         ErrorCode::Unreachable => "连不上服务器，请检查网络后再试。",

@@ -130,6 +130,9 @@ fn read(mut generation: Generation) -> (String, EngineEnd) {
             | EngineEvent::Prefilled { .. }
             | EngineEvent::PromptLogprobs(_)
             | EngineEvent::EndToken(_) => {}
+            EngineEvent::Text { .. } | EngineEvent::LeftOut { .. } | EngineEvent::Counted { .. } => {
+                panic!("only upstreams say so")
+            }
         }
     }
     panic!("the events ended without an end");

@@ -59,11 +59,15 @@ impl EngineConfig {
             is_mini: model.is_mini,
             copies: data_dir.filter(|_| keeps_copies).map(copies::folder),
         };
-        Ok(Self { load, engine: engine(args, file)?, is_stand_in: model.is_stand_in })
+        Ok(Self { load, engine: options(args, file)?, is_stand_in: model.is_stand_in })
     }
 }
 
-fn engine(args: &ServeArgs, file: &FileConfig) -> Result<EngineOptions, Failure> {
+/// Pace and bounds of the engine.
+///
+/// # Errors
+/// [`Failure::Refused`] where something does not fit.
+pub(super) fn options(args: &ServeArgs, file: &FileConfig) -> Result<EngineOptions, Failure> {
     let max_running = args.max_running.or(file.limits.max_running);
     let max_waiting = args.max_waiting.or(file.limits.max_waiting);
     let prefill_chunk = file.engine.prefill_chunk;

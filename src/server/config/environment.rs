@@ -6,10 +6,16 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser};
 
-use crate::server::{
-    cli::{ComputeArgs, ModelArgs, ServeArgs},
-    failure::Failure,
+use crate::{
+    engine::remote::address::{Key, KeyError},
+    server::{
+        cli::{ComputeArgs, ModelArgs, ServeArgs},
+        failure::Failure,
+    },
 };
+
+/// Holds what upstream servers ask for. No flag does: other programs can read those.
+const UPSTREAM_KEY: &str = "XVERSE_UPSTREAM_KEY";
 
 #[derive(Debug, Parser)]
 #[command(name = "xverse-chat", disable_help_flag = true)]
@@ -31,11 +37,16 @@ pub fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<ServeArgs, Fa
             args.push(arg);
         }
     }
-    Environment::try_parse_from(args).map(|environment| environment.serve).map_err(|error| {
+    let parsed = Environment::try_parse_from(args).map_err(|error| {
         let message = error.to_string();
         let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
         Failure::Refused(format!("environment: {first}\nhint: --name is set by the variable XVERSE_NAME"))
-    })
+    })?;
+    let key = variable(UPSTREAM_KEY).map(|key| key.to_str().ok_or(KeyError).and_then(Key::parse)).transpose();
+    let upstream_key = key.map_err(|error| {
+        Failure::Refused(format!("environment: {error}\nhint: {UPSTREAM_KEY} holds it, in visible ASCII characters"))
+    })?;
+    Ok(ServeArgs { upstream_key, ..parsed.serve })
 }
 
 /// Field by field what the first says, else what the second says.
@@ -56,6 +67,8 @@ pub fn first_of(first: ServeArgs, second: ServeArgs) -> ServeArgs {
             kv_dtype: first.model.kv_dtype.or(second.model.kv_dtype),
             prompt_format: first.model.prompt_format.or(second.model.prompt_format),
         },
+        upstream: first.upstream.or(second.upstream),
+        upstream_key: first.upstream_key.or(second.upstream_key),
         kv_memory: first.kv_memory.or(second.kv_memory),
         max_running: first.max_running.or(second.max_running),
         max_waiting: first.max_waiting.or(second.max_waiting),
@@ -81,6 +94,22 @@ mod tests {
         let args = first_of(ServeArgs { port: Some(2), ..ServeArgs::default() }, environment);
         assert_eq!(args.port, Some(2));
         assert_eq!(args.model.model_path, Some("/from-the-environment".into()));
+    }
+
+    #[test]
+    fn upstreams_and_their_key_are_read_and_the_key_is_repeated_nowhere() {
+        let set = |key: &'static str| {
+            move |name: &str| match name {
+                "XVERSE_UPSTREAM" => Some("http://a:1,http://b:2".into()),
+                "XVERSE_UPSTREAM_KEY" => Some(key.into()),
+                _ => None,
+            }
+        };
+        let args = read(set("geheim")).unwrap();
+        assert_eq!(args.upstream.as_ref().map(Vec::len), Some(2));
+        assert!(args.upstream_key.is_some() && !format!("{args:?}").contains("geheim"), "{args:?}");
+        let failure = read(set("geheim\n2")).unwrap_err();
+        assert!(failure.status() == 78 && !failure.to_string().contains("geheim"), "{failure}");
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct ServerSection {
     pub title: Option<String>,
     /// Names that the Host header may carry.
     pub allowed_hosts: Option<Vec<String>>,
+    /// Servers that generate instead of this program.
+    pub upstream: Option<Vec<String>>,
     /// Needed by whoever asks.
     pub access_token: Option<String>,
     /// Seconds that running answers have to end.

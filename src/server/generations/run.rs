@@ -69,7 +69,8 @@ pub async fn run(server: Arc<Server>, begin: Begin) {
         flush_at: Instant::now(),
         snapshot_at: Instant::now() + SNAPSHOT_INTERVAL,
         is_ahead: false,
-        n_before: token_ids.len(),
+        n_before: token_ids.len() as u32,
+        n_tokens: token_ids.len() as u32,
         token_ids,
         stats,
         arrived,
@@ -129,7 +130,10 @@ struct Answer {
     /// Whether there is something that storage doesn't have.
     is_ahead: bool,
     /// Tokens that were generated before.
-    n_before: usize,
+    n_before: u32,
+    /// Tokens generated in all.
+    n_tokens: u32,
+    /// Which they are; of an upstream server's none are known.
     token_ids: Vec<u32>,
     stats: AnswerStats,
     arrived: Instant,
@@ -149,18 +153,31 @@ impl Answer {
                 self.stats.reused_tokens = reused;
                 self.generation.progress(EventKind::Reading { done, total });
             }
-            EngineEvent::Token { id, text, .. } => self.token(id, &text),
+            EngineEvent::Token { id, text, .. } => {
+                self.token_ids.push(id);
+                self.text(1, &text);
+            }
+            EngineEvent::Text { text, n_tokens, .. } => self.text(n_tokens, &text),
+            EngineEvent::LeftOut { rounds, system } => {
+                self.stats.dropped_rounds = rounds;
+                self.stats.dropped_system = system;
+            }
+            EngineEvent::Counted { prompt, reused, generated } => {
+                self.stats.prompt_tokens = prompt;
+                self.stats.reused_tokens = reused;
+                self.n_tokens = generated;
+            }
             EngineEvent::PromptLogprobs(_) | EngineEvent::EndToken(_) | EngineEvent::End { .. } => {}
         }
     }
 
-    fn token(&mut self, id: u32, text: &str) {
+    fn text(&mut self, n_tokens: u32, text: &str) {
         let now = Instant::now();
         if self.first_token.is_none() {
             self.first_token = Some(now);
         }
         self.last_token = now;
-        self.token_ids.push(id);
+        self.n_tokens += n_tokens;
         self.is_ahead = true;
         self.pending.push_str(text);
         if !self.pending.is_empty() && now >= self.flush_at {
@@ -230,14 +247,14 @@ impl Answer {
     }
 
     fn finish_stats(&mut self) {
-        self.stats.generated_tokens = self.token_ids.len() as u32;
+        self.stats.generated_tokens = self.n_tokens;
         let Some(first) = self.first_token else {
             return;
         };
         self.stats.first_token_ms = first.duration_since(self.arrived).as_secs_f32() * 1e3;
         let seconds = self.last_token.duration_since(first).as_secs_f32();
         if seconds > 0.0 {
-            self.stats.tokens_per_second = (self.token_ids.len() - self.n_before).saturating_sub(1) as f32 / seconds;
+            self.stats.tokens_per_second = self.n_tokens.saturating_sub(self.n_before + 1) as f32 / seconds;
         }
     }
 }

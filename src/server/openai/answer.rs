@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     choices::{Choices, failure},
     error::ApiError,
-    logprobs::{TextLogprobs, Told, of_chat},
+    logprobs::{Lists, Named, Told, of_chat},
 };
 use crate::{
     chat::event::EndReason,
@@ -35,18 +35,16 @@ pub(super) struct Head {
     id: String,
     created: u64,
     model: String,
-    /// Rounds that were left out of a conversation's prompt.
-    dropped_rounds: usize,
 }
 
 impl Head {
-    pub(super) fn new(kind: Kind, model: &str, dropped_rounds: usize) -> Self {
+    pub(super) fn new(kind: Kind, model: &str) -> Self {
         let prefix = match kind {
             Kind::Chat => "chatcmpl",
             Kind::Text => "cmpl",
         };
         let id = format!("{prefix}-{}", uuid::Uuid::new_v4().simple());
-        Self { kind, id, created: clock::now_ms() / 1000, model: model.to_owned(), dropped_rounds }
+        Self { kind, id, created: clock::now_ms() / 1000, model: model.to_owned() }
     }
 
     /// `choices` in a whole answer, or in one piece of a stream.
@@ -85,7 +83,7 @@ impl Head {
     /// The last piece of a stream, which counts tokens.
     pub(super) fn count(&self, answers: &[Answer]) -> Value {
         let mut told = self.around(Vec::new(), true);
-        self.add_counts(&mut told, answers);
+        add_counts(&mut told, answers);
         told
     }
 
@@ -103,25 +101,26 @@ impl Head {
             }
         };
         let mut told = self.around(wholes.iter().enumerate().map(choice).collect(), false);
-        self.add_counts(&mut told, answers);
+        add_counts(&mut told, answers);
         told
     }
+}
 
-    fn add_counts(&self, told: &mut Value, answers: &[Answer]) {
-        // Answers to one prompt share it.
-        let prompt: usize =
-            answers.iter().filter(|answer| answer.is_first_of_prompt).map(|answer| answer.prompt_ids.len()).sum();
-        let cached: u32 = answers.iter().filter(|answer| answer.is_first_of_prompt).map(|answer| answer.n_reused).sum();
-        let completion: usize = answers.iter().map(|answer| answer.n_generated).sum();
-        told["usage"] = json!({
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-            "prompt_tokens_details": { "cached_tokens": cached },
-        });
-        if self.dropped_rounds > 0 {
-            told["dropped_rounds"] = self.dropped_rounds.into();
-        }
+fn add_counts(told: &mut Value, answers: &[Answer]) {
+    // Answers to one prompt share it.
+    let prompts = || answers.iter().filter(|answer| answer.is_first_of_prompt);
+    let prompt: usize = prompts().map(|answer| answer.n_prompt).sum();
+    let cached: u32 = prompts().map(|answer| answer.n_reused).sum();
+    let dropped_rounds: u32 = prompts().map(|answer| answer.dropped_rounds).sum();
+    let completion: usize = answers.iter().map(|answer| answer.n_generated).sum();
+    told["usage"] = json!({
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": { "cached_tokens": cached },
+    });
+    if dropped_rounds > 0 {
+        told["dropped_rounds"] = dropped_rounds.into();
     }
 }
 
@@ -160,11 +159,15 @@ pub(super) enum Echo {
 #[derive(Debug)]
 pub(super) struct Answer {
     kind: Kind,
-    tokenizer: Arc<ChatTokenizer>,
+    /// What knows the tokens; an upstream server names them itself.
+    tokenizer: Option<Arc<ChatTokenizer>>,
     prompt_ids: Arc<[u32]>,
     /// What of the prompt is still to be told.
     echo: Echo,
     is_first_of_prompt: bool,
+    /// Rounds that were left out of a conversation's prompt.
+    dropped_rounds: u32,
+    n_prompt: usize,
     n_reused: u32,
     n_generated: usize,
     /// Characters told so far.
@@ -173,23 +176,30 @@ pub(super) struct Answer {
 
 impl Answer {
     /// The answer with this index among those to one prompt.
-    pub(super) fn new(
-        kind: Kind,
-        tokenizer: &Arc<ChatTokenizer>,
-        prompt_ids: &Arc<[u32]>,
-        echo: Echo,
-        index: u32,
-    ) -> Self {
+    pub(super) fn new(kind: Kind, index: u32) -> Self {
         Self {
             kind,
-            tokenizer: tokenizer.clone(),
-            prompt_ids: prompt_ids.clone(),
-            echo,
+            tokenizer: None,
+            prompt_ids: Arc::default(),
+            echo: Echo::Nothing,
             is_first_of_prompt: index == 0,
+            dropped_rounds: 0,
+            n_prompt: 0,
             n_reused: 0,
             n_generated: 0,
             n_chars: 0,
         }
+    }
+
+    /// The same to a prompt whose tokens are known.
+    pub(super) fn with_prompt(self, tokenizer: &Arc<ChatTokenizer>, prompt_ids: &Arc<[u32]>, echo: Echo) -> Self {
+        let n_prompt = prompt_ids.len();
+        Self { tokenizer: Some(tokenizer.clone()), prompt_ids: prompt_ids.clone(), echo, n_prompt, ..self }
+    }
+
+    /// The same to a prompt without so many rounds.
+    pub(super) fn without(self, dropped_rounds: usize) -> Self {
+        Self { dropped_rounds: dropped_rounds as u32, ..self }
     }
 
     /// What is told of an event, where anything is.
@@ -207,11 +217,21 @@ impl Answer {
             EngineEvent::Prefilled { reused, .. } => self.n_reused = reused,
             EngineEvent::Token { text, logprobs, .. } => {
                 self.n_generated += 1;
-                piece.add(Piece { logprobs: logprobs.map(|told| self.logprobs(&told)), ..Piece::default() });
-                self.n_chars += text.chars().count();
-                piece.text.push_str(&text);
+                let told = logprobs.and_then(|told| self.named(&told));
+                piece.add(self.piece(text, told));
             }
-            EngineEvent::EndToken(told) => piece.logprobs = Some(self.logprobs(&told)),
+            EngineEvent::Text { text, n_tokens, logprobs } => {
+                self.n_generated += n_tokens as usize;
+                piece.add(self.piece(text, logprobs.into_iter().map(Named::from)));
+            }
+            EngineEvent::EndToken(told) => {
+                let told = self.named(&told);
+                piece.add(self.piece(String::new(), told));
+            }
+            EngineEvent::LeftOut { rounds, .. } => self.dropped_rounds = rounds,
+            EngineEvent::Counted { prompt, reused, generated } => {
+                (self.n_prompt, self.n_reused, self.n_generated) = (prompt as usize, reused, generated as usize);
+            }
             EngineEvent::End { reason, text } => {
                 piece.text.push_str(&text);
                 piece.finish = Some(finish(reason.into())?);
@@ -221,29 +241,45 @@ impl Answer {
         Ok((!is_empty).then_some(piece))
     }
 
-    fn logprobs(&self, told: &TokenLogprobs) -> Told {
-        match self.kind {
-            Kind::Chat => of_chat(&self.tokenizer, told),
-            Kind::Text => {
-                let mut lists = TextLogprobs::default();
-                lists.push(&self.tokenizer, told.token, Some(told), self.n_chars);
-                Told::Text(lists)
+    fn named(&self, told: &TokenLogprobs) -> Option<Named> {
+        Some(Named::of(self.tokenizer.as_ref()?, told))
+    }
+
+    /// A text, and what is known of its tokens.
+    fn piece(&mut self, text: String, told: impl IntoIterator<Item = Named>) -> Piece {
+        let mut logprobs: Option<Told> = None;
+        for told in told {
+            let told = match self.kind {
+                Kind::Chat => of_chat(told),
+                Kind::Text => {
+                    let mut lists = Lists::default();
+                    lists.push(told, self.n_chars);
+                    Told::Text(lists)
+                }
+            };
+            match &mut logprobs {
+                Some(all) => all.add(told),
+                none => *none = Some(told),
             }
         }
+        self.n_chars += text.chars().count();
+        Piece { text, logprobs, finish: None }
     }
 
     /// The prompt as the model read it, with the probabilities of all its tokens but the first.
     fn echoed(&mut self, told: Option<&Vec<TokenLogprobs>>) -> Piece {
         self.echo = Echo::Nothing;
-        let mut detokenizer = Detokenizer::new(self.tokenizer.clone());
-        let (mut text, mut lists) = (String::new(), TextLogprobs::default());
+        let Some(tokenizer) = self.tokenizer.clone() else { return Piece::default() };
+        let mut detokenizer = Detokenizer::new(tokenizer.clone());
+        let (mut text, mut lists, mut n_chars) = (String::new(), Lists::default(), 0);
         for (index, id) in self.prompt_ids.iter().enumerate() {
-            if let Some(told) = told {
-                let told = index.checked_sub(1).and_then(|before| told.get(before));
-                lists.push(&self.tokenizer, *id, told, self.n_chars);
+            match told.map(|told| index.checked_sub(1).and_then(|before| told.get(before))) {
+                Some(Some(told)) => lists.push(Named::of(&tokenizer, told), n_chars),
+                Some(None) => lists.push_first(tokenizer.piece(*id)),
+                None => {}
             }
             let piece = detokenizer.push(*id);
-            self.n_chars += piece.chars().count();
+            n_chars += piece.chars().count();
             text.push_str(&piece);
         }
         text.push_str(&detokenizer.finish());

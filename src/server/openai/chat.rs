@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     answer::{Answer, Echo, Head, Kind},
-    choices::Choices,
+    choices::{Choices, Request},
     error::ApiError,
     fields::{Fields, wrong},
     sampling::{Drawing, MOST_TOP},
@@ -19,12 +19,20 @@ use super::{
     tokens::missing,
 };
 use crate::{
-    chat::message::{MessageText, Role},
+    chat::{
+        info::PromptFormat,
+        message::{MessageText, Role},
+    },
     engine::{
-        prompt::Turn,
+        prompt::{PromptError, Turn},
+        remote::body::RemotePrompt,
         request::{CacheScope, GenerationRequest, LogprobsRequest},
     },
-    server::{service::ask::make_prompt, state::Server},
+    server::{
+        generator::{Generator, Local},
+        service::ask::{make_prompt, prompt_error},
+        state::Server,
+    },
 };
 
 /// Answers `POST /v1/chat/completions`.
@@ -38,26 +46,61 @@ pub async fn chat_completions(State(server): State<Arc<Server>>, body: Bytes) ->
     let drawing = Drawing::read(&mut fields, &ready, &["max_completion_tokens", "max_tokens"], 1)?;
     let top = top_logprobs(&mut fields)?;
     let turns = turns(&mut fields)?;
-    let prompt = make_prompt(&server, &ready, turns, drawing.sampling.max_new_tokens)
+    let answer = |index| Answer::new(Kind::Chat, index);
+    let (requests, answers): (Vec<_>, Vec<_>) = match &ready.engine {
+        Generator::Local(local) => {
+            let (asked, dropped_rounds) = of_local(&server, local, turns, &drawing, top).await?;
+            let prompt_ids = asked.prompt_ids.clone();
+            let request = |index| GenerationRequest { seed: drawing.seed_of(index), ..asked.clone() };
+            let told = |index| {
+                answer(index).with_prompt(local.prompts.tokenizer(), &prompt_ids, Echo::Nothing).without(dropped_rounds)
+            };
+            (0..drawing.n).map(|index| (Request::Local(local.engine.clone(), request(index)), told(index))).unzip()
+        }
+        Generator::Upstream(upstream) => {
+            check_roles(&turns, ready.model.prompt_format)?;
+            let prompt = RemotePrompt::Turns(turns);
+            let request = |index| drawing.remote_request(prompt.clone(), index, top);
+            (0..drawing.n).map(|index| (Request::Upstream(upstream.clone(), request(index)), answer(index))).unzip()
+        }
+    };
+    let head = Head::new(Kind::Chat, &ready.model.name);
+    deliver(head, answers, Choices::begin(&server, requests, arrived)?, drawing.delivery).await
+}
+
+/// What the engine in this program is asked, and how many rounds did not fit.
+async fn of_local(
+    server: &Server,
+    local: &Local,
+    turns: Vec<Turn>,
+    drawing: &Drawing,
+    top: Option<u32>,
+) -> Result<(GenerationRequest, usize), ApiError> {
+    let prompt = make_prompt(server, local, turns, drawing.sampling.max_new_tokens)
         .await
         .map_err(|error| ApiError::from(error).about("messages"))?;
-    let sampling = ready.prompts.sampling_beside(prompt.ids.len(), drawing.sampling);
-    let prompt_ids: Arc<[u32]> = prompt.ids.into();
-    let request = |index: u32| GenerationRequest {
-        prompt_ids: prompt_ids.clone(),
+    let request = GenerationRequest {
+        sampling: local.prompts.sampling_beside(prompt.ids.len(), drawing.sampling),
+        prompt_ids: prompt.ids.into(),
         continued_ids: Arc::default(),
-        sampling,
-        seed: drawing.seed_of(index),
+        seed: drawing.seed,
         ignore_eos: drawing.ignore_eos,
         stop: drawing.stop.clone(),
         logprobs: LogprobsRequest { generated: top, prompt: None },
         scope: CacheScope::Alone,
     };
-    let answer = |index| Answer::new(Kind::Chat, ready.prompts.tokenizer(), &prompt_ids, Echo::Nothing, index);
-    let head = Head::new(Kind::Chat, &ready.model.name, prompt.dropped_rounds);
-    let choices = Choices::begin(&server, &ready, (0..drawing.n).map(request).collect(), arrived)?;
-    let answers = (0..drawing.n).map(answer).collect();
-    deliver(head, answers, choices, drawing.delivery).await
+    Ok((request, prompt.dropped_rounds))
+}
+
+/// An upstream server is not asked what its model's prompt format cannot write.
+fn check_roles(turns: &[Turn], format: PromptFormat) -> Result<(), ApiError> {
+    match turns.iter().find(|turn| !format.supports(turn.role)) {
+        None => Ok(()),
+        Some(turn) => {
+            let error = prompt_error(PromptError::Role { role: turn.role, format });
+            Err(ApiError::from(error).about("messages"))
+        }
+    }
 }
 
 /// How many of the likeliest tokens are told beside each one, where log-probabilities are asked for.

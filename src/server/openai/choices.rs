@@ -14,13 +14,14 @@ use crate::{
         event::EndReason,
     },
     engine::{
+        remote::{RemoteEngine, RemoteRequest},
         request::{EngineEnd, EngineEvent, GenerationRequest, SubmitError},
-        worker::Generation,
+        worker::{EngineHandle, Generation},
     },
     server::{
         metrics::{Source, Stopwatch},
         service::ask::submit_error,
-        state::{Ready, Server},
+        state::Server,
         watchdog::Abandoned,
     },
 };
@@ -31,12 +32,20 @@ const AT_ONCE: usize = 8;
 /// Pause before a full queue is asked again for a request that has begun.
 const QUEUE_PAUSE: Duration = Duration::from_millis(50);
 
+/// What is asked of whom.
+#[derive(Debug, Clone)]
+pub(super) enum Request {
+    /// Of the engine in this program.
+    Local(EngineHandle, GenerationRequest),
+    /// Of upstream servers.
+    Upstream(RemoteEngine, RemoteRequest),
+}
+
 /// Answers on their way.
 pub(super) struct Choices {
     server: Arc<Server>,
-    ready: Arc<Ready>,
     arrived: Instant,
-    waiting: VecDeque<(usize, GenerationRequest)>,
+    waiting: VecDeque<(usize, Request)>,
     running: SelectAll<BoxStream<'static, (usize, EngineEvent)>>,
     abandoned: Abandoned,
     /// Whoever waits for the server's tasks to end waits for this.
@@ -57,18 +66,12 @@ impl Choices {
     ///
     /// # Errors
     /// Where the queue is full, a prompt is too long or the server goes down; nothing was begun then.
-    pub(super) fn begin(
-        server: &Arc<Server>,
-        ready: &Arc<Ready>,
-        requests: Vec<GenerationRequest>,
-        arrived: Instant,
-    ) -> Result<Self, ApiError> {
+    pub(super) fn begin(server: &Arc<Server>, requests: Vec<Request>, arrived: Instant) -> Result<Self, ApiError> {
         let task = server.tasks.token();
         let abandoned = server.abandon.listen();
         server.ready()?;
         let mut choices = Self {
             server: server.clone(),
-            ready: ready.clone(),
             arrived,
             waiting: requests.into_iter().enumerate().collect(),
             running: SelectAll::new(),
@@ -112,7 +115,11 @@ impl Choices {
 
     fn submit(&mut self) -> Result<(), SubmitError> {
         let Some((index, request)) = self.waiting.pop_front() else { return Ok(()) };
-        match self.ready.engine.submit(request.clone()) {
+        let submitted = match &request {
+            Request::Local(engine, request) => engine.submit(request.clone()),
+            Request::Upstream(upstream, request) => upstream.submit(request.clone()),
+        };
+        match submitted {
             Ok(generation) => {
                 let stopwatch = Stopwatch::new(self.arrived);
                 let taken = Taken { index, generation, stopwatch, server: self.server.clone(), is_over: false };
@@ -169,6 +176,18 @@ pub(super) fn failure(reason: EndReason) -> ChatError {
         }
         EndReason::Failed { code: ErrorCode::EngineStalled } => {
             told(ErrorCode::EngineStalled, "a step of the engine takes far longer than steps do")
+        }
+        EndReason::Failed { code: ErrorCode::UpstreamUnreachable } => {
+            told(ErrorCode::UpstreamUnreachable, "no upstream server could be reached, or all had too much to do")
+        }
+        EndReason::Failed { code: ErrorCode::UpstreamRefused } => {
+            ChatError::new(ErrorCode::UpstreamRefused, "the upstream server refused the request")
+        }
+        EndReason::Failed { code: ErrorCode::UpstreamBroke } => {
+            told(ErrorCode::UpstreamBroke, "the upstream server failed or broke off in the middle of the answer")
+        }
+        EndReason::Failed { code: ErrorCode::PromptTooLong } => {
+            ChatError::new(ErrorCode::PromptTooLong, "the newest message does not fit the upstream server's context")
         }
         EndReason::Failed { code } => told(code, "a step of the engine failed, and the answer with it; ask again"),
         EndReason::Interrupted | EndReason::Stopped => told(ErrorCode::ShuttingDown, "the server is shutting down"),

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     answer::{Answer, Echo, Head, Kind},
-    choices::Choices,
+    choices::{Choices, Request},
     error::ApiError,
     fields::{Fields, wrong},
     sampling::{Drawing, MOST_TOP},
@@ -25,10 +25,14 @@ use crate::{
         settings::Sampling,
     },
     engine::{
+        remote::body::RemotePrompt,
         request::{CacheScope, GenerationRequest, LogprobsRequest},
         tokenizer::ChatTokenizer,
     },
-    server::state::{Ready, Server},
+    server::{
+        generator::{Generator, Local},
+        state::Server,
+    },
 };
 
 /// Most prompts of one request.
@@ -57,25 +61,56 @@ pub async fn completions(State(server): State<Arc<Server>>, body: Bytes) -> Resu
     };
     let (mut requests, mut answers) = (Vec::new(), Vec::new());
     for prompt in prompts(&mut fields)? {
-        let ids: Arc<[u32]> = read(&server, &ready, prompt).await?.into();
-        let sampling = Sampling { max_new_tokens: room(&ready, &drawing, ids.len())?, ..drawing.sampling };
-        for index in 0..drawing.n {
-            requests.push(GenerationRequest {
-                prompt_ids: ids.clone(),
-                continued_ids: Arc::default(),
-                sampling,
-                seed: drawing.seed_of(index),
-                ignore_eos: drawing.ignore_eos,
-                stop: drawing.stop.clone(),
-                logprobs: LogprobsRequest { generated: top, prompt: top.filter(|_| echo == Echo::Logprobs) },
-                scope: CacheScope::Alone,
-            });
-            answers.push(Answer::new(Kind::Text, ready.prompts.tokenizer(), &ids, echo, index));
+        let answer = |index| Answer::new(Kind::Text, index);
+        match &ready.engine {
+            Generator::Local(local) => {
+                let asked = of_local(&server, local, prompt, &drawing, ready.model.context_length).await?;
+                let logprobs = LogprobsRequest { generated: top, prompt: top.filter(|_| echo == Echo::Logprobs) };
+                for index in 0..drawing.n {
+                    let request = GenerationRequest { seed: drawing.seed_of(index), logprobs, ..asked.clone() };
+                    answers.push(answer(index).with_prompt(local.prompts.tokenizer(), &asked.prompt_ids, echo));
+                    requests.push(Request::Local(local.engine.clone(), request));
+                }
+            }
+            Generator::Upstream(_) if echo != Echo::Nothing => {
+                return Err(ApiError::unsupported("echo", "an upstream server generates here; ask it directly"));
+            }
+            Generator::Upstream(upstream) => {
+                let prompt = match prompt {
+                    Prompt::Text(text) => RemotePrompt::Text(text),
+                    Prompt::Ids(ids) => RemotePrompt::Ids(ids.into()),
+                };
+                for index in 0..drawing.n {
+                    let request = drawing.remote_request(prompt.clone(), index, top);
+                    answers.push(answer(index));
+                    requests.push(Request::Upstream(upstream.clone(), request));
+                }
+            }
         }
     }
-    let head = Head::new(Kind::Text, &ready.model.name, 0);
-    let choices = Choices::begin(&server, &ready, requests, arrived)?;
-    deliver(head, answers, choices, drawing.delivery).await
+    let head = Head::new(Kind::Text, &ready.model.name);
+    deliver(head, answers, Choices::begin(&server, requests, arrived)?, drawing.delivery).await
+}
+
+/// What the engine in this program is asked for one prompt.
+async fn of_local(
+    server: &Server,
+    local: &Local,
+    prompt: Prompt,
+    drawing: &Drawing,
+    context: u32,
+) -> Result<GenerationRequest, ApiError> {
+    let ids = read(server, local.prompts.tokenizer(), prompt).await?;
+    Ok(GenerationRequest {
+        sampling: Sampling { max_new_tokens: room(context, drawing, ids.len())?, ..drawing.sampling },
+        prompt_ids: ids.into(),
+        continued_ids: Arc::default(),
+        seed: drawing.seed,
+        ignore_eos: drawing.ignore_eos,
+        stop: drawing.stop.clone(),
+        logprobs: LogprobsRequest::default(),
+        scope: CacheScope::Alone,
+    })
 }
 
 /// The prompts: a text, token ids, or a list of either.
@@ -130,8 +165,7 @@ pub(super) fn ids_within(name: &str, ids: &[u32], tokenizer: &ChatTokenizer) -> 
     }
 }
 
-async fn read(server: &Server, ready: &Ready, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
-    let tokenizer = ready.prompts.tokenizer();
+async fn read(server: &Server, tokenizer: &Arc<ChatTokenizer>, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
     let ids = match prompt {
         Prompt::Text(text) => tokenized(server, tokenizer, text, "prompt").await?,
         Prompt::Ids(ids) => ids,
@@ -144,8 +178,8 @@ async fn read(server: &Server, ready: &Ready, prompt: Prompt) -> Result<Vec<u32>
 }
 
 /// How many tokens may follow on a prompt of so many: as many as were asked for, or where nobody said, as many as fit.
-fn room(ready: &Ready, drawing: &Drawing, n_prompt: usize) -> Result<u32, ApiError> {
-    let (context, n_prompt) = (ready.model.context_length, u32::try_from(n_prompt).unwrap_or(u32::MAX));
+fn room(context: u32, drawing: &Drawing, n_prompt: usize) -> Result<u32, ApiError> {
+    let n_prompt = u32::try_from(n_prompt).unwrap_or(u32::MAX);
     let (most, rest) = (drawing.sampling.max_new_tokens, context.saturating_sub(n_prompt));
     match (drawing.is_bounded, rest) {
         (true, _) if most <= rest && n_prompt <= context => Ok(most),

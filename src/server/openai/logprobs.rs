@@ -3,10 +3,36 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::engine::{request::TokenLogprobs, tokenizer::ChatTokenizer};
+use crate::engine::{
+    request::{TextLogprobs, TokenLogprobs},
+    tokenizer::{ChatTokenizer, Piece},
+};
 
 /// What stands for a probability of nothing: JSON has no infinity.
 const NOTHING: f32 = -9999.0;
+
+/// Of one token, all of them by what they say instead of by their ids.
+#[derive(Debug)]
+pub(super) struct Named {
+    token: Piece,
+    logprob: f32,
+    top: Vec<(Piece, f32)>,
+}
+
+impl Named {
+    pub(super) fn of(tokenizer: &ChatTokenizer, told: &TokenLogprobs) -> Self {
+        let top = told.top.iter().map(|(id, logprob)| (tokenizer.piece(*id), *logprob)).collect();
+        Self { token: tokenizer.piece(told.token), logprob: told.logprob, top }
+    }
+}
+
+impl From<TextLogprobs> for Named {
+    fn from(told: TextLogprobs) -> Self {
+        let piece = |text: String| Piece { bytes: text.clone().into_bytes(), text };
+        let top = told.top.into_iter().map(|(text, logprob)| (piece(text), logprob)).collect();
+        Self { token: piece(told.token), logprob: told.logprob, top }
+    }
+}
 
 /// Of tokens one after the other.
 #[derive(Debug, Clone)]
@@ -14,12 +40,12 @@ pub(super) enum Told {
     /// As `choices[].logprobs.content` of a conversation.
     Chat(Vec<Value>),
     /// As `choices[].logprobs` of a text.
-    Text(TextLogprobs),
+    Text(Lists),
 }
 
 /// One entry a token in each list.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct TextLogprobs {
+pub(super) struct Lists {
     tokens: Vec<String>,
     token_logprobs: Vec<Option<f32>>,
     top_logprobs: Vec<Option<Map<String, Value>>>,
@@ -49,32 +75,36 @@ impl Told {
 }
 
 /// Of one token of a conversation.
-pub(super) fn of_chat(tokenizer: &ChatTokenizer, told: &TokenLogprobs) -> Told {
-    let entry = |id: u32, logprob: f32| {
-        let piece = tokenizer.piece(id);
-        json!({ "token": piece.text, "logprob": logprob.max(NOTHING), "bytes": piece.bytes })
-    };
-    let top: Vec<Value> = told.top.iter().map(|(id, logprob)| entry(*id, *logprob)).collect();
-    let mut told = entry(told.token, told.logprob);
-    told["top_logprobs"] = top.into();
-    Told::Chat(vec![told])
+pub(super) fn of_chat(told: Named) -> Told {
+    let entry = |piece: Piece, logprob: f32| json!({ "token": piece.text, "logprob": logprob.max(NOTHING), "bytes": piece.bytes });
+    let top: Vec<Value> = told.top.into_iter().map(|(piece, logprob)| entry(piece, logprob)).collect();
+    let mut content = entry(told.token, told.logprob);
+    content["top_logprobs"] = top.into();
+    Told::Chat(vec![content])
 }
 
-impl TextLogprobs {
-    /// Adds a token that stands `offset` characters after the text's beginning. The first of a prompt has no probability.
-    pub(super) fn push(&mut self, tokenizer: &ChatTokenizer, token: u32, told: Option<&TokenLogprobs>, offset: usize) {
-        let text = tokenizer.piece(token).text;
-        let top = told.map(|told| {
-            let mut top: Map<String, Value> = Map::new();
-            for (id, logprob) in told.top.iter().copied().chain([(token, told.logprob)]) {
-                // Of several tokens with one text the likeliest counts.
-                top.entry(tokenizer.piece(id).text).or_insert_with(|| json!(logprob.max(NOTHING)));
-            }
-            top
-        });
-        self.tokens.push(text);
-        self.token_logprobs.push(told.map(|told| told.logprob.max(NOTHING)));
-        self.top_logprobs.push(top);
+impl Lists {
+    /// Adds a token that stands `offset` characters after the text's beginning.
+    pub(super) fn push(&mut self, told: Named, offset: usize) {
+        let mut top: Map<String, Value> = Map::new();
+        let token = told.token.text;
+        for (text, logprob) in
+            told.top.into_iter().map(|(piece, logprob)| (piece.text, logprob)).chain([(token.clone(), told.logprob)])
+        {
+            // Of several tokens with one text the likeliest counts.
+            top.entry(text).or_insert_with(|| json!(logprob.max(NOTHING)));
+        }
+        self.tokens.push(token);
+        self.token_logprobs.push(Some(told.logprob.max(NOTHING)));
+        self.top_logprobs.push(Some(top));
         self.text_offset.push(offset);
+    }
+
+    /// Adds the first token of a prompt, which follows on nothing and has no probability.
+    pub(super) fn push_first(&mut self, token: Piece) {
+        self.tokens.push(token.text);
+        self.token_logprobs.push(None);
+        self.top_logprobs.push(None);
+        self.text_offset.push(0);
     }
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     chat::settings::{MAX_SEED, Sampling, Settings},
+    engine::remote::{RemoteRequest, body::RemotePrompt},
     server::state::Ready,
 };
 
@@ -164,6 +165,18 @@ impl Drawing {
             delivery: delivery(fields)?,
             is_bounded: most.is_some(),
         })
+    }
+
+    /// What upstream servers are asked for the answer with this index.
+    pub(super) fn remote_request(&self, prompt: RemotePrompt, index: u32, logprobs: Option<u32>) -> RemoteRequest {
+        RemoteRequest {
+            prompt,
+            sampling: self.sampling,
+            seed: self.seed_of(index),
+            ignore_eos: self.ignore_eos,
+            stop: self.stop.clone(),
+            logprobs,
+        }
     }
 
     /// The seed of the answer with this index; seeds go round after the largest.

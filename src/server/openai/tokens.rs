@@ -13,7 +13,7 @@ use super::{
 use crate::{
     chat::error::{ChatError, ErrorCode},
     engine::tokenizer::{ChatTokenizer, TokenizerError},
-    server::state::Server,
+    server::state::{Ready, Server},
 };
 
 /// Most bytes of a text that is tokenised in one piece.
@@ -27,7 +27,7 @@ pub async fn tokenize(State(server): State<Arc<Server>>, body: Bytes) -> Result<
     let mut fields = Fields::read(&body)?;
     let ready = server.ready()?;
     let text = fields.text("prompt")?.ok_or_else(|| missing("prompt", "a text"))?;
-    let tokens = tokenized(&server, ready.prompts.tokenizer(), text, "prompt").await?;
+    let tokens = tokenized(&server, tokenizer(&ready)?, text, "prompt").await?;
     Ok(Json(json!({ "count": tokens.len(), "max_model_len": ready.model.context_length, "tokens": tokens })))
 }
 
@@ -39,10 +39,19 @@ pub async fn detokenize(State(server): State<Arc<Server>>, body: Bytes) -> Resul
     let mut fields = Fields::read(&body)?;
     let ready = server.ready()?;
     let tokens = fields.take("tokens").ok_or_else(|| missing("tokens", "a list of token ids"))?;
-    let tokenizer = ready.prompts.tokenizer();
+    let tokenizer = tokenizer(&ready)?;
     let ids = token_ids("tokens", &tokens)?;
     ids_within("tokens", &ids, tokenizer)?;
     Ok(Json(json!({ "prompt": tokenizer.decode(&ids) })))
+}
+
+fn tokenizer(ready: &Ready) -> Result<&Arc<ChatTokenizer>, ApiError> {
+    let local = ready.engine.local().ok_or_else(|| {
+        let message = "an upstream server generates here and has the tokenizer; expected a server that computes the model itself\n\
+                       hint: ask the upstream server";
+        ChatError::new(ErrorCode::Malformed, message)
+    })?;
+    Ok(local.prompts.tokenizer())
 }
 
 pub(super) fn missing(name: &str, expected: &str) -> ApiError {

@@ -14,11 +14,15 @@ use crate::{
     },
     engine::{
         prompt::{Prompt, PromptError, Turn},
+        remote::{RemoteEngine, RemoteRequest, body::RemotePrompt},
         request::{CacheScope, GenerationRequest, LogprobsRequest, SubmitError},
         tokenizer::TokenizerError,
         worker,
     },
-    server::state::{Ready, Server},
+    server::{
+        generator::{Generator, Local},
+        state::{Ready, Server},
+    },
     storage::record::Answer,
 };
 
@@ -67,11 +71,15 @@ pub(super) async fn admit(
     let sampling = ask.settings.resolve(&ready.model.defaults, ready.model.longest_answer)?;
     let seed = ask.settings.seed_or_random();
     let turns = with_system(ready, ask.system, turns)?;
-    let prompt = make_prompt(server, ready, turns, sampling.max_new_tokens).await?;
-    let sampling = ready.prompts.sampling_beside(prompt.ids.len(), sampling);
+    let local = match &ready.engine {
+        Generator::Local(local) => local,
+        Generator::Upstream(upstream) => return admit_upstream(ready, upstream, turns, sampling, seed),
+    };
+    let prompt = make_prompt(server, local, turns, sampling.max_new_tokens).await?;
+    let sampling = local.prompts.sampling_beside(prompt.ids.len(), sampling);
     let prompt_ids: Arc<[u32]> = prompt.ids.into();
     let request = request(ask.conversation, prompt_ids.clone(), Arc::default(), sampling, seed);
-    let events = ready.engine.submit(request).map_err(submit_error)?;
+    let events = local.engine.submit(request).map_err(submit_error)?;
     let stats = AnswerStats {
         prompt_tokens: prompt_ids.len() as u32,
         dropped_rounds: prompt.dropped_rounds as u32,
@@ -81,6 +89,31 @@ pub(super) async fn admit(
     Ok(Admitted { events, prompt_ids, token_ids: Vec::new(), text: String::new(), stats, sampling, seed })
 }
 
+/// Asks an upstream server, which makes the prompt and counts its tokens itself.
+fn admit_upstream(
+    ready: &Ready,
+    upstream: &RemoteEngine,
+    turns: Vec<Turn>,
+    sampling: Sampling,
+    seed: u64,
+) -> Result<Admitted, ChatError> {
+    let format = ready.model.prompt_format;
+    if let Some(turn) = turns.iter().find(|turn| !format.supports(turn.role)) {
+        return Err(prompt_error(PromptError::Role { role: turn.role, format }));
+    }
+    let prompt = RemotePrompt::Turns(turns);
+    let request = RemoteRequest { prompt, sampling, seed, ignore_eos: false, stop: Vec::new(), logprobs: None };
+    Ok(Admitted {
+        events: upstream.submit(request).map_err(submit_error)?,
+        prompt_ids: Arc::default(),
+        token_ids: Vec::new(),
+        text: String::new(),
+        stats: AnswerStats::default(),
+        sampling,
+        seed,
+    })
+}
+
 /// Asks the engine to go on with an answer, with up to `more` tokens.
 pub(super) fn admit_again(
     ready: &Ready,
@@ -88,6 +121,12 @@ pub(super) fn admit_again(
     answer: &Answer,
     more: Option<u32>,
 ) -> Result<Admitted, ChatError> {
+    let Some(local) = ready.engine.local() else {
+        return Err(ChatError::new(
+            ErrorCode::Conflict,
+            "answers of an upstream server cannot be continued; ask for another answer",
+        ));
+    };
     if answer.weights != *ready.fingerprint.as_bytes() {
         return Err(ChatError::new(
             ErrorCode::OtherModel,
@@ -105,11 +144,11 @@ pub(super) fn admit_again(
     let sampling = Sampling { max_new_tokens: n_tokens + more.min(room), ..answer.sampling };
     let continued = answer.token_ids.as_slice().into();
     let request = request(conversation, answer.prompt_ids.clone(), continued, sampling, answer.seed);
-    let events = ready.engine.submit(request).map_err(submit_error)?;
+    let events = local.engine.submit(request).map_err(submit_error)?;
     Ok(Admitted {
         events,
         prompt_ids: answer.prompt_ids.clone(),
-        text: ready.prompts.certain_text(&answer.token_ids),
+        text: local.prompts.certain_text(&answer.token_ids),
         token_ids: answer.token_ids.clone(),
         stats: answer.stats,
         sampling,
@@ -155,13 +194,13 @@ fn with_system(ready: &Ready, system: &str, turns: Vec<Turn>) -> Result<Vec<Turn
 
 pub(in crate::server) async fn make_prompt(
     server: &Server,
-    ready: &Arc<Ready>,
+    local: &Local,
     turns: Vec<Turn>,
     max_new_tokens: u32,
 ) -> Result<Prompt, ChatError> {
     let room = server.prompts.acquire().await;
-    let ready = ready.clone();
-    let made = tokio::task::spawn_blocking(move || ready.prompts.build(&turns, max_new_tokens as usize)).await;
+    let prompts = local.prompts.clone();
+    let made = tokio::task::spawn_blocking(move || prompts.build(&turns, max_new_tokens as usize)).await;
     drop(room);
     match made {
         Ok(prompt) => prompt.map_err(prompt_error),
@@ -172,7 +211,7 @@ pub(in crate::server) async fn make_prompt(
     }
 }
 
-fn prompt_error(error: PromptError) -> ChatError {
+pub(in crate::server) fn prompt_error(error: PromptError) -> ChatError {
     match &error {
         PromptError::NewestTooLong { .. } => ChatError::new(ErrorCode::PromptTooLong, error.to_string()),
         PromptError::Role { .. } | PromptError::SystemNotFirst { .. } => {

@@ -11,7 +11,7 @@ use std::{
 
 use xverse_chat::server::{
     cli::{ModelArgs, ServeArgs},
-    config::Config,
+    config::{Config, ModelSource},
 };
 
 use crate::outcome::Outcome;
@@ -57,6 +57,10 @@ fn is_within_bounds(config: &Config, folder: &Path) {
     ] {
         assert!((least..=24 * 60 * 60).contains(&time.as_secs()), "{time:?}");
     }
+    let threads = match &config.source {
+        ModelSource::Local(load) => load.threads,
+        ModelSource::Upstream(_) => None,
+    };
     for count in [
         limits.max_new_tokens as usize,
         limits.conversations_per_owner,
@@ -73,7 +77,7 @@ fn is_within_bounds(config: &Config, folder: &Path) {
         engine.max_running,
         engine.max_waiting + 1,
         engine.prefill_chunk.unwrap_or(1),
-        config.load.threads.unwrap_or(1),
+        threads.unwrap_or(1),
     ] {
         assert!((1..=1_000_001).contains(&count), "{count}");
     }
