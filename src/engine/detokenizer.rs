@@ -109,6 +109,15 @@ mod tests {
         assert_eq!(pieces.concat(), "what 你好吗, 世界。");
     }
 
+    #[test]
+    fn where_all_text_is_one_space_it_is_a_space_behind_bytes() {
+        let metaspace = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"});
+        let decoder = json!({"type": "Sequence", "decoders": [{"type": "ByteFallback"}, metaspace]});
+        let tokenizer = Arc::new(of_tokens(vec!["<0xF0>".to_owned(), "▁".to_owned()], 0, decoder));
+        assert_eq!(tokenizer.decode(&[0, 1]), "\u{fffd} ");
+        assert_eq!(pieces(&tokenizer, &[0, 1]).concat(), "\u{fffd} ");
+    }
+
     fn decoders() -> impl Strategy<Value = Value> {
         let metaspace = |scheme| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme});
         let sequence = |decoders| json!({"type": "Sequence", "decoders": decoders});

@@ -187,8 +187,11 @@ impl ChatTokenizer {
             control.remove(&id);
         }
         let mut tokenizer = Self { decoder, encoder, special, control, vocab_size, has_byte_tokens, anchor: None };
-        tokenizer.anchor = (0..vocab_size as u32)
-            .find(|&id| tokenizer.kind(id) == PieceKind::Text && !tokenizer.decode(&[id]).is_empty());
+        let texts = || (0..vocab_size as u32).filter(|&id| tokenizer.kind(id) == PieceKind::Text);
+        // A lone space is nothing at a text's beginning, and still what others can follow on.
+        let is_something = |id: &u32| tokenizer.token_of(*id).is_some_and(|token| !token.is_empty());
+        let anchor = texts().find(|&id| !tokenizer.decode(&[id]).is_empty()).or_else(|| texts().find(is_something));
+        tokenizer.anchor = anchor;
         Ok(tokenizer)
     }
 

@@ -116,7 +116,7 @@ mod tests {
 
     /// Logits without a pattern, of a spread as models have it.
     fn logits(n: usize, seed: u32) -> Vec<f32> {
-        let mixed = |id: u32| (id.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 8) % 1009;
+        let mixed = |id: u32| ((id ^ seed << 16).wrapping_mul(2_654_435_761) >> 8) % 1009;
         (0..n as u32).map(|id| mixed(id) as f32 / 80.0 - 3.0).collect()
     }
 
