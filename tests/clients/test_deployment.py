@@ -1,5 +1,5 @@
-"""What is in examples/deployment fits the server: the dashboard asks only for what `/metrics` has, the unit is one, the images' check
-works. The images themselves are not built here."""
+"""What is in examples/deployment fits the server: the dashboard asks only for what `/metrics` has, systemd takes the unit, and the
+images' check works. The images themselves are not built here."""
 
 import json
 import re

@@ -139,7 +139,11 @@ def test_a_limit_a_choice_of_tasks_and_an_access_token(guarded_url, access_token
 
 @pytest.mark.parametrize(
     ("variables", "told"),
-    [({"TASKS": "mmlv"}, "there is no benchmark 'mmlv'"), ({"DATA": "/nowhere"}, "has no .jsonl files"), ({"URL": "http://127.0.0.1:9"}, "does not answer")],
+    [
+        ({"TASKS": "mmlv"}, "there is no benchmark 'mmlv'"),
+        ({"DATA": "/nowhere"}, "has no .jsonl files"),
+        ({"URL": "http://127.0.0.1:9"}, "does not answer"),
+    ],
 )
 def test_what_is_wrong_is_said(url, data, variables, told):
     done = evaluate(variables.pop("URL", url), variables.pop("DATA", data), **variables)
