@@ -138,6 +138,12 @@ impl PromptBuilder {
         &self.tokenizer
     }
 
+    /// The id that ends an answer.
+    #[must_use]
+    pub fn eos_token_id(&self) -> u32 {
+        self.eos_token_id
+    }
+
     /// Most tokens of prompt and answer together.
     #[must_use]
     pub fn max_positions(&self) -> usize {

@@ -21,5 +21,5 @@ mod stream;
 /// Whether a path is the API's, whose refusals have OpenAI's shape.
 #[must_use]
 pub fn is_api(path: &str) -> bool {
-    matches!(path, "/tokenize" | "/detokenize" | "/v1") || path.starts_with("/v1/")
+    matches!(path, "/tokenize" | "/detokenize" | "/tokenizer_info" | "/v1") || path.starts_with("/v1/")
 }

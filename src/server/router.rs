@@ -36,7 +36,7 @@ use super::{
         completion::completions,
         error::in_api_shape,
         models::models,
-        tokens::{detokenize, tokenize},
+        tokens::{detokenize, tokenize, tokenizer_info},
     },
     page::{LoginPage, Pages, page},
     refusal::{self, refusal, with_status_of_error},
@@ -100,6 +100,7 @@ fn handlers(server: &Arc<Server>, leptos: &LeptosOptions, door: &Door) -> (Route
             LeadsTo::ChatCompletions => on(method, chat_completions).with_state(server.clone()),
             LeadsTo::Completions => on(method, completions).with_state(server.clone()),
             LeadsTo::Tokenize => in_time(on(method, tokenize).with_state(server.clone())),
+            LeadsTo::TokenizerInfo => on(method, tokenizer_info).with_state(server.clone()),
             LeadsTo::Detokenize => in_time(on(method, detokenize).with_state(server.clone())),
         }
     };

@@ -49,6 +49,8 @@ pub enum LeadsTo {
     Tokenize,
     /// The text of token ids.
     Detokenize,
+    /// The tokenizer's special tokens.
+    TokenizerInfo,
 }
 
 impl LeadsTo {
@@ -65,7 +67,8 @@ impl LeadsTo {
             | Self::ChatCompletions
             | Self::Completions
             | Self::Tokenize
-            | Self::Detokenize => false,
+            | Self::Detokenize
+            | Self::TokenizerInfo => false,
         }
     }
 }
@@ -86,6 +89,7 @@ pub fn routes(leptos: &LeptosOptions) -> Vec<Route> {
         ("/metrics", LeadsTo::Metrics),
         ("/v1/models", LeadsTo::Models),
         ("/v1/models/{model}", LeadsTo::Models),
+        ("/tokenizer_info", LeadsTo::TokenizerInfo),
     ];
     let asked = [
         ("/login", LeadsTo::Login),

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    clock,
     config::Limits,
     generations::Generations,
     generator::Generator,
@@ -38,6 +39,8 @@ const PROMPTS_AT_ONCE: usize = 2;
 pub struct Server {
     /// Of the page.
     pub title: String,
+    /// When it began, in milliseconds since 1970.
+    pub started_ms: u64,
     /// Bounds.
     pub limits: Arc<Limits>,
     /// Conversations.
@@ -93,6 +96,7 @@ impl Server {
     pub fn new(title: String, limits: Limits, storage: Storage) -> Arc<Self> {
         Arc::new(Self {
             title,
+            started_ms: clock::now_ms(),
             library: Arc::new(Library::new(storage, limits.conversations_per_owner)),
             asked: RateLimiter::new(limits.answers),
             requests: RateLimiter::new(limits.requests),

@@ -92,6 +92,7 @@ async fn scene() -> Scene {
         get("/metrics", "/metrics".to_owned(), Rule::OwnOnly),
         get("/v1/models", "/v1/models".to_owned(), Rule::Everybodys),
         get("/v1/models/{model}", "/v1/models/scripted".to_owned(), Rule::Everybodys),
+        get("/tokenizer_info", "/tokenizer_info".to_owned(), Rule::Everybodys),
         post("/login", json!({}), Rule::Everybodys),
         post("/v1/chat/completions", json!({ "messages": [{ "role": "user", "content": "x" }] }), Rule::Everybodys),
         post("/v1/completions", json!({ "prompt": "Human: x\n\nAssistant: " }), Rule::Everybodys),

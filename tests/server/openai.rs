@@ -98,6 +98,7 @@ async fn a_conversation_is_answered_whole_or_in_pieces_with_the_same_words() {
     assert_eq!(pieces[0]["choices"][0]["delta"]["role"], "assistant");
     let said: String = pieces.iter().filter_map(|piece| piece["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!(said, ANSWER);
+    assert!(pieces.iter().all(|piece| piece["usage"].is_null()));
     let (last, before) = pieces.split_last().unwrap();
     assert_eq!(last["choices"][0]["finish_reason"], "stop");
     assert!(before.iter().all(|piece| piece["choices"][0]["finish_reason"].is_null() && piece["id"] == last["id"]));
@@ -165,7 +166,9 @@ async fn texts_become_tokens_and_come_back() {
     let back = read(&house.post("/detokenize", &json!({ "tokens": tokens["tokens"] })).await);
     assert_eq!(back["prompt"], "你好<|endoftext|>");
     assert_eq!(read(&house.post("/tokenize", &json!({ "prompt": "" })).await)["tokens"], json!([]));
+    assert_eq!(read(&house.get("/tokenizer_info").await)["eos_token"], "<|endoftext|>");
     let models = read(&house.get("/v1/models").await);
+    assert_eq!(models, read(&house.get("/v1/models").await));
     assert_eq!((&models["data"][0]["id"], &models["data"][0]["max_model_len"]), (&json!("scripted"), &json!(512)));
     assert_eq!(read(&house.get("/v1/models/scripted").await)["object"], "model");
 }
@@ -225,6 +228,11 @@ async fn a_message_that_is_wrong_is_refused_by_its_number() {
             json!({ "messages": [{ "role": "user", "content": "x".repeat(65_537) }] }),
             "messages[0].content",
             "65537 bytes, at most 65536",
+        ),
+        (
+            json!({ "messages": [{ "role": "assistant", "content": null, "tool_calls": [{ "type": "function" }] }] }),
+            "messages[0].tool_calls",
+            "not supported",
         ),
         (json!({ "messages": [{ "role": "assistant", "content": "x" }] }), "messages", "no message to answer"),
         (
@@ -342,6 +350,10 @@ async fn refusals_of_every_layer_have_the_shape_that_clients_read() {
     assert_eq!(ask(Method::POST, CHAT, chat(json!({}))).await.status, 200);
     refused(&ask(Method::GET, CHAT, json!({})).await, 405, None);
     refused(&ask(Method::POST, "/v1/embeddings", json!({})).await, 404, None);
+    let compressed = bearer(request(Method::GET, "/v1/nothing")).header("accept-encoding", "gzip, br");
+    let reply = house.ask(compressed.header("cookie", "").body(Body::empty()).unwrap()).await;
+    refused(&reply, 404, None);
+    assert_eq!((reply.header("content-encoding"), reply.header("set-cookie")), ("", ""));
     refused(&ask(Method::GET, "/v1/models/other", json!({})).await, 404, Some("model"));
     let told = refused(&ask(Method::POST, CHAT, chat(json!({ "model": "gpt-4" }))).await, 404, Some("model"));
     assert_eq!(told, "there is no model \"gpt-4\", expected \"scripted\"");

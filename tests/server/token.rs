@@ -81,7 +81,8 @@ async fn without_the_token_only_the_open_routes_answer() {
                 | LeadsTo::ChatCompletions
                 | LeadsTo::Completions
                 | LeadsTo::Tokenize
-                | LeadsTo::Detokenize => {
+                | LeadsTo::Detokenize
+                | LeadsTo::TokenizerInfo => {
                     assert!(reply.status == 401 && reply.body.contains("authentication_error"), "{route:?}");
                 }
             }

@@ -144,6 +144,9 @@ fn turn(index: usize, message: Value) -> Result<Turn, ApiError> {
         },
         other => return Err(wrong(&name("role"), &other.unwrap_or_default(), "system, user, assistant or tool")),
     };
+    if message.remove("tool_calls").is_some_and(|calls| calls.as_array().is_some_and(|calls| !calls.is_empty())) {
+        return Err(ApiError::unsupported(&name("tool_calls"), "write the call into the message's content"));
+    }
     let text = content(&name("content"), message.remove("content").unwrap_or_default())?;
     let text = match role {
         // What the model said may be nothing.

@@ -23,7 +23,8 @@ use crate::{
 };
 
 /// The API's paths, the models by name excepted.
-const PATHS: [&str; 5] = ["/v1/models", "/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"];
+const PATHS: [&str; 6] =
+    ["/v1/models", "/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize", "/tokenizer_info"];
 
 /// Why the API refused.
 #[derive(Debug, Clone)]
@@ -148,8 +149,12 @@ pub async fn in_api_shape(request: Request, next: Next) -> Response<Body> {
     };
     let (mut parts, _) = response.into_parts();
     parts.status = status;
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.remove(header::CONTENT_TYPE);
+    // What the page says where there is no such address is of the page's kind, perhaps compressed, and gives a cookie.
+    for of_the_page in
+        [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::VARY, header::SET_COOKIE]
+    {
+        parts.headers.remove(of_the_page);
+    }
     let told = Json(json!({ "error": shape })).into_response();
     parts.headers.extend(told.headers().clone());
     Response::from_parts(parts, told.into_body())

@@ -9,10 +9,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use crate::server::{
-    clock,
-    state::{Ready, Server},
-};
+use crate::server::state::{Ready, Server};
 
 /// Answers `GET /v1/models` and `GET /v1/models/{model}`.
 ///
@@ -21,17 +18,17 @@ use crate::server::{
 pub async fn models(State(server): State<Arc<Server>>, name: Option<Path<String>>) -> Result<Json<Value>, ApiError> {
     let ready = server.ready()?;
     match name {
-        None => Ok(Json(json!({ "object": "list", "data": [model(&ready)] }))),
-        Some(Path(name)) if name == ready.model.name => Ok(Json(model(&ready))),
+        None => Ok(Json(json!({ "object": "list", "data": [model(&server, &ready)] }))),
+        Some(Path(name)) if name == ready.model.name => Ok(Json(model(&server, &ready))),
         Some(Path(name)) => Err(ApiError::model(&name, &ready.model.name)),
     }
 }
 
-fn model(ready: &Ready) -> Value {
+fn model(server: &Server, ready: &Ready) -> Value {
     json!({
         "id": ready.model.name,
         "object": "model",
-        "created": clock::now_ms() / 1000,
+        "created": server.started_ms / 1000,
         "owned_by": "xverse-chat",
         "max_model_len": ready.model.context_length,
     })

@@ -23,7 +23,7 @@ const MOST_STOP_BYTES: usize = 1024;
 pub(super) const MOST_TOP: u32 = 20;
 
 /// What would change the answer and is not there, and what to do instead.
-const UNSUPPORTED: [(&str, Means, &str); 26] = [
+const UNSUPPORTED: [(&str, Means, &str); 27] = [
     ("tools", Means::Filled, "describe tools in a message, and give their results back as role tool"),
     ("functions", Means::Filled, "describe tools in a message, and give their results back as role tool"),
     ("tool_choice", Means::Not("none"), "there are no tools to choose from"),
@@ -46,6 +46,7 @@ const UNSUPPORTED: [(&str, Means, &str); 26] = [
     ("guided_choice", Means::Filled, "compare log-probabilities of /v1/completions with echo"),
     ("guided_grammar", Means::Filled, "ask for the form in a message"),
     ("structured_outputs", Means::Filled, "ask for the form in a message"),
+    ("logits_processors", Means::Filled, "there is no code that is run between model and draw"),
     ("suffix", Means::Filled, "texts are gone on with at their end only"),
     ("audio", Means::Filled, "the model reads and writes text"),
     ("chat_template", Means::Filled, "the prompt format is the model's own, see --prompt_format"),

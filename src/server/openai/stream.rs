@@ -89,7 +89,12 @@ impl Stream {
             Ok(None) => {}
             Ok(Some(piece)) => {
                 let is_first = !std::mem::replace(has_begun, true);
-                self.unsent.push_back(self.head.piece(index, &piece, is_first).to_string());
+                let mut piece = self.head.piece(index, &piece, is_first);
+                if self.counts {
+                    // The counts are told at the end.
+                    piece["usage"] = Value::Null;
+                }
+                self.unsent.push_back(piece.to_string());
             }
             Err(error) => self.end(Some(error.event())),
         }

@@ -1,4 +1,4 @@
-//! `POST /tokenize` and `POST /detokenize`: the model's own tokenizer, in vLLM's shape.
+//! `POST /tokenize`, `POST /detokenize` and `GET /tokenizer_info`: the model's own tokenizer, in vLLM's shape.
 
 use std::sync::Arc;
 
@@ -52,6 +52,18 @@ fn tokenizer(ready: &Ready) -> Result<&Arc<ChatTokenizer>, ApiError> {
         ChatError::new(ErrorCode::Malformed, message)
     })?;
     Ok(local.prompts.tokenizer())
+}
+
+/// Answers `GET /tokenizer_info`: the token that ends an answer, in vLLM's shape. None begins a text.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn tokenizer_info(State(server): State<Arc<Server>>) -> Result<Json<Value>, ApiError> {
+    let ready = server.ready()?;
+    let tokenizer = tokenizer(&ready)?;
+    let end = ready.engine.local().map(|local| local.prompts.eos_token_id());
+    let end = end.and_then(|id| tokenizer.token_of(id));
+    Ok(Json(json!({ "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end })))
 }
 
 pub(super) fn missing(name: &str, expected: &str) -> ApiError {
