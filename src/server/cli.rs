@@ -229,7 +229,7 @@ pub struct ChatArgs {
     /// Folder where copies of quantised weights are kept [default: the platform's data folder]
     #[arg(long = "data_dir")]
     pub data_dir: Option<PathBuf>,
-    /// Settings, of which [engine] and [storage] count here [default: Leptos.toml, where there is one]
+    /// Settings, of which those of the engine and for copies count here [default: Leptos.toml, where there is one]
     #[arg(long)]
     pub config: Option<PathBuf>,
 }

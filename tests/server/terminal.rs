@@ -88,18 +88,20 @@ impl Said {
         Self { parts, so_far: Vec::new() }
     }
 
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.so_far).into_owned()
-    }
-
-    /// Waits until this has been said since the last time.
+    /// Waits until this has been said, after what was waited for before.
     fn wait_for(&mut self, text: &str) {
         let deadline = Instant::now() + TIME;
-        while !self.text().contains(text) {
+        let found = |bytes: &[u8]| bytes.windows(text.len()).position(|window| window == text.as_bytes());
+        let at = loop {
+            if let Some(at) = found(&self.so_far) {
+                break at;
+            }
             let part = self.parts.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-            self.so_far.extend(part.unwrap_or_else(|error| panic!("{text:?}: {error}: {:?}", self.text())));
-        }
-        self.so_far.clear();
+            let said = || String::from_utf8_lossy(&self.so_far);
+            let part = part.unwrap_or_else(|error| panic!("waiting for {text:?}: {error} after {:?}", said()));
+            self.so_far.extend(part);
+        };
+        self.so_far.drain(..at + text.len());
     }
 }
 
@@ -172,7 +174,7 @@ fn what_is_refused_is_said_and_the_rest_is_answered() {
     let program = program(0);
     let long = "字".repeat(30_000);
     let input = [b"/nothing \x1b[2J\n\xff\xfe\n".as_slice(), long.as_bytes(), "\n你好\n".as_bytes()].concat();
-    let ended = pipe(&program, &["--max_new_tokens=50"], &input);
+    let ended = pipe(&program, &[], &input);
     ended.assert(
         65,
         &[
