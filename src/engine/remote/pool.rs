@@ -174,7 +174,8 @@ mod tests {
         assert_eq!(pool.checked(0, None), (Health::Doubtful, Health::Down));
         assert_eq!(pool.lease(&[]).at, 1);
         pool.checked(0, Some(Found { model: "new".to_owned(), context_length: None }));
-        assert_eq!((pool.lease(&[]).at, pool.lease(&[]).model.as_str()), (0, "new"));
+        let lease = pool.lease(&[]);
+        assert_eq!((lease.at, lease.model.as_str()), (0, "new"));
     }
 
     #[test]
