@@ -11,12 +11,13 @@ pub mod body;
 
 mod chunk;
 mod failure;
-mod http;
+
 mod models;
 mod pool;
 mod queue;
 mod sse;
 mod task;
+mod transport;
 
 use std::{
     sync::{
@@ -33,11 +34,11 @@ use tokio_util::sync::CancellationToken;
 use self::{
     address::{Address, Key},
     body::RemotePrompt,
-    http::Http,
     models::Found,
     pool::{Health, Pool},
     queue::Queue,
     task::Task,
+    transport::Transport,
 };
 use super::{fingerprint::Fingerprint, request::SubmitError, stats::EngineStats, worker::Generation};
 use crate::chat::{
@@ -135,7 +136,7 @@ pub struct RemoteEngine {
 /// What the handle and the tasks both see.
 #[derive(Debug)]
 struct Shared {
-    http: Http,
+    transport: Transport,
     pool: Pool,
     queue: Arc<Queue>,
     stats: Arc<EngineStats>,
@@ -155,10 +156,10 @@ impl RemoteEngine {
     /// # Errors
     /// [`RemoteError`].
     pub fn open(options: RemoteOptions) -> Result<Self, RemoteError> {
-        let http = Http::new(&options)?;
+        let transport = Transport::new(&options)?;
         let stats = Arc::<EngineStats>::default();
         let shared = Arc::new(Shared {
-            http,
+            transport,
             pool: Pool::new(options.addresses),
             queue: Queue::new(options.max_running, options.max_waiting, stats.clone()),
             stats,
@@ -267,7 +268,7 @@ impl Shared {
     /// Checks all upstreams at once; what is wrong with those that are not well.
     async fn check(&self) -> Vec<String> {
         let checks = self.pool.addresses().iter().enumerate().map(|(at, address)| async move {
-            let found = self.http.found(address).await;
+            let found = self.transport.found(address).await;
             let problem = found.as_ref().err().map(ToString::to_string);
             self.note(at, address, found.ok(), problem.as_deref());
             problem.map(|problem| format!("{address}, {problem}"))

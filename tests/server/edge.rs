@@ -210,7 +210,7 @@ async fn the_metrics_count_what_the_engine_did() {
     };
     assert_eq!(value("xverse_requests_submitted_total"), 1.0);
     assert!(value("xverse_generated_tokens_total") >= 40.0);
-    assert_eq!(value("xverse_generations_total{reason=\"end_of_text\"}"), 1.0);
+    assert_eq!(value("xverse_generations_total{reason=\"end_of_text\",source=\"page\"}"), 1.0);
     assert_eq!(value("xverse_first_token_seconds_count"), 1.0);
     assert_eq!(value("xverse_event_streams"), 0.0, "the reader has gone");
     assert!(reply.body.ends_with("# EOF\n"));

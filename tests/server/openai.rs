@@ -460,12 +460,10 @@ async fn a_server_that_goes_down_lets_answers_end_and_then_ends_them() {
     });
     until(|| house.server.draining.is_cancelled()).await;
     refused(&house.post(CHAT, &chat(json!({}))).await, 503, None);
+    // Its time is up while the engine is in a step: it ends without the engine.
     let mut rest = String::new();
-    house.gate.pass(1);
     while let Some(Ok(part)) = body.next().await {
         rest.push_str(std::str::from_utf8(&part).unwrap());
-        house.gate.pass(1);
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(
         rest.contains("\"error\"") && rest.contains("shutting_down") && rest.ends_with("data: [DONE]\n\n"),

@@ -16,9 +16,9 @@ use super::{
     body::LeftOut,
     chunk::{Finish, Part, Said, Usage},
     failure::{Again, Failure},
-    http::Deadline,
     pool::Lease,
     queue::Ticket,
+    transport::Deadline,
 };
 use crate::engine::request::{EngineEnd, EngineEvent};
 
@@ -158,7 +158,7 @@ impl Task {
 
     async fn once(&mut self, shared: &Shared, lease: &Lease<'_>) -> Result<EngineEnd, Failure> {
         let until = Instant::now() + shared.patience.first_token;
-        let asked = shared.http.ask(shared.pool.address(lease.at), &self.request, &lease.model);
+        let asked = shared.transport.ask(shared.pool.address(lease.at), &self.request, &lease.model);
         let mut events = tokio::time::timeout_at(until, asked).await.map_err(|_| Failure::Silent)??;
         let mut finish = None;
         loop {

@@ -238,7 +238,11 @@ impl Thread {
                 // Nothing happens where this was the last token allowed: its end is on the way.
                 self.scheduler.end(sequence, EngineEnd::StopString)
             }
-            (false, false) => self.scheduler.end(sequence, EngineEnd::Cancelled),
+            (false, false) => {
+                // Noticed before its command came.
+                self.shared.stats.cancelled.add(1);
+                self.scheduler.end(sequence, EngineEnd::Cancelled)
+            }
             (false, true) => Vec::new(),
         }
     }

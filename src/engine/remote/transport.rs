@@ -33,7 +33,7 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 /// The way to upstreams.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(super) struct Transport {
     client: Client,
     key: Option<Key>,
     patience: Patience,
@@ -47,7 +47,7 @@ pub(super) struct Events {
     data: VecDeque<Vec<u8>>,
 }
 
-impl Http {
+impl Transport {
     /// A client; certificates are read only where an upstream is reached through TLS.
     pub(super) fn new(options: &RemoteOptions) -> Result<Self, RemoteError> {
         // Fails only where one is installed already, which then is the one to use.
