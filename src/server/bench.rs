@@ -1,8 +1,8 @@
 //! The `bench` subcommand: flags to an engine benchmark, its report to the terminal and, where asked for, to a file.
 
-use std::{ffi::OsString, fs, path::Path};
+use std::{ffi::OsString, path::Path};
 
-use super::{cli::BenchArgs, config::model, failure::Failure};
+use super::{cli::BenchArgs, config::model, failure::Failure, report};
 use crate::engine::{
     backend::cuda::CudaSettings,
     bench::{self, BenchError, BenchOptions, BenchWeights, Report, shape::Shape},
@@ -35,10 +35,7 @@ pub fn bench(args: &BenchArgs) -> Result<Report, Failure> {
         BenchError::Backend(_) | BenchError::Sampling(_) => Failure::Device(error.to_string()),
     })?;
     if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&report).expect("invariant: a report has only names and numbers");
-        fs::write(path, json + "\n").map_err(|error| {
-            Failure::Refused(format!("{} cannot be written: {error}\nhint: --json names a file", path.display()))
-        })?;
+        report::write_json(path, &report)?;
     }
     Ok(report)
 }

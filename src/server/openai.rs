@@ -18,8 +18,12 @@ mod logprobs;
 mod sampling;
 mod stream;
 
-/// Whether a path is the API's, whose refusals have OpenAI's shape.
+/// The API's paths, the models by name excepted.
+const PATHS: [&str; 6] =
+    ["/v1/models", "/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize", "/tokenizer_info"];
+
+/// Whether a path is the API's, whose refusals have OpenAI's shape; there may be nothing at it.
 #[must_use]
 pub fn is_api(path: &str) -> bool {
-    matches!(path, "/tokenize" | "/detokenize" | "/tokenizer_info" | "/v1") || path.starts_with("/v1/")
+    PATHS.contains(&path) || path == "/v1" || path.starts_with("/v1/")
 }

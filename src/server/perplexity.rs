@@ -2,12 +2,16 @@
 
 use std::{
     fmt::Write,
-    fs,
     path::Path,
     time::{Duration, Instant},
 };
 
-use super::{cli::PerplexityArgs, config::model, failure::Failure, report::printable};
+use super::{
+    cli::PerplexityArgs,
+    config::model,
+    failure::Failure,
+    report::{self, printable},
+};
 use crate::engine::{
     backend::cuda::CudaSettings,
     load::LoadOptions,
@@ -65,10 +69,7 @@ pub fn perplexity(args: &PerplexityArgs) -> Result<String, Failure> {
         | PerplexityError::StoredRun(_) => Failure::Refused(error.to_string()),
     })?;
     if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&report).expect("invariant: a report has only names and numbers");
-        fs::write(path, json + "\n").map_err(|error| {
-            Failure::Refused(format!("{} cannot be written: {error}\nhint: --json names a file", path.display()))
-        })?;
+        report::write_json(path, &report)?;
     }
     Ok(table(&report))
 }

@@ -1,7 +1,10 @@
 //! The report about a model, as it stands on the terminal: one line a fact.
 
-use std::fmt::Write;
+use std::{fmt::Write, fs, path::Path};
 
+use serde::Serialize;
+
+use super::failure::Failure;
 use crate::{
     chat::info::{ModelInfo, PromptFormat},
     engine::{backend::cuda::card, load::DeviceChoice, remote::address::Address},
@@ -41,6 +44,17 @@ fn weights(model: &ModelInfo) -> String {
 
 fn known(value: Option<String>) -> String {
     value.unwrap_or_else(|| "?".to_owned())
+}
+
+/// Writes a report to the file that `--json` names.
+///
+/// # Errors
+/// [`Failure::Refused`] where it cannot be written.
+pub fn write_json(path: &Path, report: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(report).expect("invariant: a report has only names and numbers");
+    fs::write(path, json + "\n").map_err(|error| {
+        Failure::Refused(format!("{} cannot be written: {error}\nhint: --json names a file", path.display()))
+    })
 }
 
 /// What is said when an upstream server answers, of all that generate.

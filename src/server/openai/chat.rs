@@ -19,18 +19,15 @@ use super::{
     tokens::missing,
 };
 use crate::{
-    chat::{
-        info::PromptFormat,
-        message::{MessageText, Role},
-    },
+    chat::message::{MessageText, Role},
     engine::{
-        prompt::{PromptError, Turn},
+        prompt::Turn,
         remote::body::RemotePrompt,
-        request::{CacheScope, GenerationRequest, LogprobsRequest},
+        request::{GenerationRequest, LogprobsRequest},
     },
     server::{
         generator::{Generator, Local},
-        service::ask::{make_prompt, prompt_error},
+        service::ask::{check_roles, make_prompt},
         state::Server,
     },
 };
@@ -58,7 +55,7 @@ pub async fn chat_completions(State(server): State<Arc<Server>>, body: Bytes) ->
             (0..drawing.n).map(|index| (Request::Local(local.engine.clone(), request(index)), told(index))).unzip()
         }
         Generator::Upstream(upstream) => {
-            check_roles(&turns, ready.model.prompt_format)?;
+            check_roles(&turns, ready.model.prompt_format).map_err(|error| ApiError::from(error).about("messages"))?;
             let prompt = RemotePrompt::Turns(turns);
             let request = |index| drawing.remote_request(prompt.clone(), index, top);
             (0..drawing.n).map(|index| (Request::Upstream(upstream.clone(), request(index)), answer(index))).unzip()
@@ -79,28 +76,9 @@ async fn of_local(
     let prompt = make_prompt(server, local, turns, drawing.sampling.max_new_tokens)
         .await
         .map_err(|error| ApiError::from(error).about("messages"))?;
-    let request = GenerationRequest {
-        sampling: local.prompts.sampling_beside(prompt.ids.len(), drawing.sampling),
-        prompt_ids: prompt.ids.into(),
-        continued_ids: Arc::default(),
-        seed: drawing.seed,
-        ignore_eos: drawing.ignore_eos,
-        stop: drawing.stop.clone(),
-        logprobs: LogprobsRequest { generated: top, prompt: None },
-        scope: CacheScope::Alone,
-    };
+    let sampling = local.prompts.sampling_beside(prompt.ids.len(), drawing.sampling);
+    let request = drawing.local_request(prompt.ids, sampling, LogprobsRequest { generated: top, prompt: None });
     Ok((request, prompt.dropped_rounds))
-}
-
-/// An upstream server is not asked what its model's prompt format cannot write.
-fn check_roles(turns: &[Turn], format: PromptFormat) -> Result<(), ApiError> {
-    match turns.iter().find(|turn| !format.supports(turn.role)) {
-        None => Ok(()),
-        Some(turn) => {
-            let error = prompt_error(PromptError::Role { role: turn.role, format });
-            Err(ApiError::from(error).about("messages"))
-        }
-    }
 }
 
 /// How many of the likeliest tokens are told beside each one, where log-probabilities are asked for.

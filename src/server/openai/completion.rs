@@ -26,7 +26,7 @@ use crate::{
     },
     engine::{
         remote::body::RemotePrompt,
-        request::{CacheScope, GenerationRequest, LogprobsRequest},
+        request::{GenerationRequest, LogprobsRequest},
         tokenizer::ChatTokenizer,
     },
     server::{
@@ -64,10 +64,11 @@ pub async fn completions(State(server): State<Arc<Server>>, body: Bytes) -> Resu
         let answer = |index| Answer::new(Kind::Text, index);
         match &ready.engine {
             Generator::Local(local) => {
-                let asked = of_local(&server, local, prompt, &drawing, ready.model.context_length).await?;
+                let context = ready.model.context_length;
                 let logprobs = LogprobsRequest { generated: top, prompt: top.filter(|_| echo == Echo::Logprobs) };
+                let asked = of_local(&server, local, prompt, &drawing, (context, logprobs)).await?;
                 for index in 0..drawing.n {
-                    let request = GenerationRequest { seed: drawing.seed_of(index), logprobs, ..asked.clone() };
+                    let request = GenerationRequest { seed: drawing.seed_of(index), ..asked.clone() };
                     answers.push(answer(index).with_prompt(local.prompts.tokenizer(), &asked.prompt_ids, echo));
                     requests.push(Request::Local(local.engine.clone(), request));
                 }
@@ -98,19 +99,11 @@ async fn of_local(
     local: &Local,
     prompt: Prompt,
     drawing: &Drawing,
-    context: u32,
+    (context, logprobs): (u32, LogprobsRequest),
 ) -> Result<GenerationRequest, ApiError> {
     let ids = read(server, local.prompts.tokenizer(), prompt).await?;
-    Ok(GenerationRequest {
-        sampling: Sampling { max_new_tokens: room(context, drawing, ids.len())?, ..drawing.sampling },
-        prompt_ids: ids.into(),
-        continued_ids: Arc::default(),
-        seed: drawing.seed,
-        ignore_eos: drawing.ignore_eos,
-        stop: drawing.stop.clone(),
-        logprobs: LogprobsRequest::default(),
-        scope: CacheScope::Alone,
-    })
+    let sampling = Sampling { max_new_tokens: room(context, drawing, ids.len())?, ..drawing.sampling };
+    Ok(drawing.local_request(ids, sampling, logprobs))
 }
 
 /// The prompts: a text, token ids, or a list of either.

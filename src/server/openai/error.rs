@@ -13,7 +13,7 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::is_api;
+use super::{PATHS, is_api};
 use crate::{
     chat::{
         error::{ChatError, ErrorCode},
@@ -21,10 +21,6 @@ use crate::{
     },
     server::refusal::{code_name, refusal_with},
 };
-
-/// The API's paths, the models by name excepted.
-const PATHS: [&str; 6] =
-    ["/v1/models", "/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize", "/tokenizer_info"];
 
 /// Why the API refused.
 #[derive(Debug, Clone)]

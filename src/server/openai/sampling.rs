@@ -1,5 +1,7 @@
 //! What conversations and texts are asked for with alike: how to draw, how many, when to end, and what may not be asked.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{
@@ -8,7 +10,10 @@ use super::{
 };
 use crate::{
     chat::settings::{MAX_SEED, Sampling, Settings},
-    engine::remote::{RemoteRequest, body::RemotePrompt},
+    engine::{
+        remote::{RemoteRequest, body::RemotePrompt},
+        request::{CacheScope, GenerationRequest, LogprobsRequest},
+    },
     server::state::Ready,
 };
 
@@ -166,6 +171,25 @@ impl Drawing {
             delivery: delivery(fields)?,
             is_bounded: most.is_some(),
         })
+    }
+
+    /// What the engine in this program is asked for the first answer.
+    pub(super) fn local_request(
+        &self,
+        prompt_ids: Vec<u32>,
+        sampling: Sampling,
+        logprobs: LogprobsRequest,
+    ) -> GenerationRequest {
+        GenerationRequest {
+            prompt_ids: prompt_ids.into(),
+            continued_ids: Arc::default(),
+            sampling,
+            seed: self.seed,
+            ignore_eos: self.ignore_eos,
+            stop: self.stop.clone(),
+            logprobs,
+            scope: CacheScope::Alone,
+        }
     }
 
     /// What upstream servers are asked for the answer with this index.

@@ -8,6 +8,7 @@ use crate::{
     chat::{
         error::{ChatError, ErrorCode},
         ids::ConversationId,
+        info::PromptFormat,
         limits::MAX_MESSAGE_BYTES,
         message::{AnswerStats, Role},
         settings::{Sampling, Settings},
@@ -89,6 +90,14 @@ pub(super) async fn admit(
     Ok(Admitted { events, prompt_ids, token_ids: Vec::new(), text: String::new(), stats, sampling, seed })
 }
 
+/// Refuses what the prompt format cannot write, of which an upstream server is not asked.
+pub(in crate::server) fn check_roles(turns: &[Turn], format: PromptFormat) -> Result<(), ChatError> {
+    match turns.iter().find(|turn| !format.supports(turn.role)) {
+        None => Ok(()),
+        Some(turn) => Err(prompt_error(PromptError::Role { role: turn.role, format })),
+    }
+}
+
 /// Asks an upstream server, which makes the prompt and counts its tokens itself.
 fn admit_upstream(
     ready: &Ready,
@@ -97,10 +106,7 @@ fn admit_upstream(
     sampling: Sampling,
     seed: u64,
 ) -> Result<Admitted, ChatError> {
-    let format = ready.model.prompt_format;
-    if let Some(turn) = turns.iter().find(|turn| !format.supports(turn.role)) {
-        return Err(prompt_error(PromptError::Role { role: turn.role, format }));
-    }
+    check_roles(&turns, ready.model.prompt_format)?;
     let prompt = RemotePrompt::Turns(turns);
     let request = RemoteRequest { prompt, sampling, seed, ignore_eos: false, stop: Vec::new(), logprobs: None };
     Ok(Admitted {
@@ -211,7 +217,7 @@ pub(in crate::server) async fn make_prompt(
     }
 }
 
-pub(in crate::server) fn prompt_error(error: PromptError) -> ChatError {
+fn prompt_error(error: PromptError) -> ChatError {
     match &error {
         PromptError::NewestTooLong { .. } => ChatError::new(ErrorCode::PromptTooLong, error.to_string()),
         PromptError::Role { .. } | PromptError::SystemNotFirst { .. } => {
