@@ -268,7 +268,8 @@ fn it_ends_quietly_where_nobody_reads_on() {
 #[test]
 fn in_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_ends() {
     let program = program(20);
-    let line = format!("'{}' {}", env!("CARGO_BIN_EXE_xverse-chat"), CHAT.join(" "));
+    // A shell that stays in between would take an interrupt for its own and end with 130.
+    let line = format!("exec '{}' {}", env!("CARGO_BIN_EXE_xverse-chat"), CHAT.join(" "));
     // Gives the program a terminal, and passes on what is typed.
     let mut terminal = Command::new("script");
     terminal.args(["-qfec", &line, "/dev/null"]).current_dir(program.path("")).env("TERM", "xterm");
