@@ -10,6 +10,7 @@ export PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 folder=$(mktemp -d)
 export HF_HOME=$folder/huggingface
 pids=()
+mini=(--model_path models/xverse-mini)
 passed=0
 failed=0
 
@@ -25,7 +26,7 @@ trap stop EXIT
 start() {
   local name=$1 log=$folder/$1.log deadline=$((SECONDS + 60))
   shift
-  env -u XVERSE_ACCESS_TOKEN "$binary" --port 0 --model_path models/xverse-mini --data_dir "$folder/$name" "$@" >"$log" 2>&1 &
+  env -u XVERSE_ACCESS_TOKEN "$binary" --port 0 --data_dir "$folder/$name" "$@" >"$log" 2>&1 &
   pids+=($!)
   url=""
   until [ -n "$url" ] && curl --fail --silent --output "$folder/answer" "$url/readyz"; do
@@ -75,14 +76,16 @@ suite() {
 [ -x "$binary" ] || die "$binary is not there" "make build"
 
 steps clients 3
-begin "three servers on the mini model: a usual one, a slow one, one with an access token"
-start usual
+begin "servers on the mini model: a usual one, one before it, a slow one, one with an access token"
+start usual "${mini[@]}"
 export XVERSE_URL=$url
+start front --upstream "$XVERSE_URL"
+export XVERSE_FRONT_URL=$url
 # Twenty milliseconds a step, so that there is a middle to leave in; few places, so that they can all be taken.
 changed min_step_ms 20 >"$folder/slow.toml"
-start slow --config "$folder/slow.toml" --max_running 4 --max_waiting 2
+start slow "${mini[@]}" --config "$folder/slow.toml" --max_running 4 --max_waiting 2
 export XVERSE_SLOW_URL=$url
-start guarded --access_token "$XVERSE_ACCESS_TOKEN"
+start guarded "${mini[@]}" --access_token "$XVERSE_ACCESS_TOKEN"
 export XVERSE_GUARDED_URL=$url
 end "done"
 

@@ -8,12 +8,12 @@
 
 pub mod address;
 pub mod body;
+pub mod pool;
 
 mod chunk;
 mod failure;
 
 mod models;
-mod pool;
 mod queue;
 mod sse;
 mod task;
@@ -35,7 +35,7 @@ use self::{
     address::{Address, Key},
     body::RemotePrompt,
     models::Found,
-    pool::{Health, Pool},
+    pool::{Health, Pool, Standing},
     queue::Queue,
     task::Task,
     transport::Transport,
@@ -223,10 +223,10 @@ impl RemoteEngine {
         &self.shared.stats
     }
 
-    /// Whether at least one upstream is well.
+    /// Whether it is worth asking: it was not told to end, and not all upstreams are down.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !self.shared.closed.is_cancelled() && self.shared.pool.best() == Health::Well
+        !self.shared.closed.is_cancelled() && !self.is_down()
     }
 
     /// Whether no upstream answers any more, not to checks either.
@@ -250,6 +250,12 @@ impl RemoteEngine {
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         self.shared.pool.addresses()
+    }
+
+    /// How each upstream stands, in the order in which they were named.
+    #[must_use]
+    pub fn standings(&self) -> Vec<Standing> {
+        self.shared.pool.standings()
     }
 
     /// What tells these upstreams with this model from others.

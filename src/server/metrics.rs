@@ -1,6 +1,7 @@
 //! `/metrics`: the engine's counters and the server's own, as Prometheus text.
 //!
-//! Names begin with `xverse_`. Counts only: no label ever holds a person's words or identifiers.
+//! Names begin with `xverse_`. Counts only: no label ever holds a person's words or identifiers. Upstream servers are told apart by
+//! the addresses that were given for them.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -20,13 +21,13 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{refusal::code_name, state::Server};
+use super::{generator::Generator, refusal::code_name, state::Server};
 use crate::{
     chat::{
         error::{ChatError, ErrorCode},
         event::EndReason,
     },
-    engine::{request::EngineEvent, stats::EngineStats},
+    engine::{remote::pool::Standing, request::EngineEvent, stats::EngineStats},
 };
 
 /// Upper bounds in seconds of the buckets for the time to the first token.
@@ -44,6 +45,9 @@ const CONTENT_TYPE: [(HeaderName, &str); 1] =
 
 /// One label and what it is.
 type Label = [(&'static str, &'static str); 1];
+
+/// A number of each upstream server.
+type UpstreamFamily = Family<[(&'static str, String); 1], Gauge>;
 
 /// What the server counts.
 #[derive(Debug)]
@@ -174,11 +178,16 @@ fn text(server: &Server) -> Result<String, fmt::Error> {
     registry.register("inter_token_seconds", "Between two tokens of an answer", own.between_tokens.clone());
     registry.register("event_streams", "Event streams that are open", own.event_streams.clone());
     registry.register("conversations", "Conversations in memory", gauge(server.library.in_memory() as u64));
+    let started = ConstGauge::new(server.started_ms as f64 / 1e3);
+    registry.register("start_time_seconds", "When the server began, in seconds since 1970", started);
     let loaded = server.loaded();
     let is_ready = loaded.as_ref().is_some_and(|ready| ready.engine.is_alive());
     registry.register("ready", "1 where the engine takes requests", gauge(u64::from(is_ready)));
     if let Some(ready) = loaded {
         register_engine(&mut registry, ready.engine.stats());
+        if let Generator::Upstream(upstream) = &ready.engine {
+            register_upstreams(&mut registry, &upstream.standings());
+        }
     }
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -209,6 +218,24 @@ fn register_engine(registry: &mut Registry, stats: &EngineStats) {
     }
 }
 
+fn register_upstreams(registry: &mut Registry, standings: &[Standing]) {
+    let (well, running, failures) = (UpstreamFamily::default(), UpstreamFamily::default(), Family::default());
+    for standing in standings {
+        let label = [("upstream", standing.address.to_string())];
+        well.get_or_create(&label).set(i64::from(standing.is_well));
+        running.get_or_create(&label).set(signed(standing.n_running as u64));
+        let counter: &Counter = &failures.get_or_create(&label);
+        counter.inc_by(standing.n_failed);
+    }
+    registry.register("upstream_well", "1 where the upstream server answered when it was asked last", well);
+    registry.register("upstream_running", "Requests that the upstream server has", running);
+    registry.register("upstream_failures", "Requests that the upstream server failed, each try counted", failures);
+}
+
 fn gauge(value: u64) -> ConstGauge<i64> {
-    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+    ConstGauge::new(signed(value))
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

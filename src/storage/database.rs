@@ -8,7 +8,6 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -42,8 +41,6 @@ pub struct Storage {
 pub(super) struct Threads {
     pub(super) writer: Queue,
     pub(super) readers: Queue,
-    /// Held for as long as the program may write.
-    _lock: Arc<File>,
 }
 
 /// Why there is no database, and the program had better not start.
@@ -78,7 +75,7 @@ impl Storage {
     pub fn open(folder: &Path) -> Result<(Self, Found), OpenError> {
         let unusable = |error: &dyn std::fmt::Display| Found::Nothing(format!("{}: {error}", folder.display()));
         let lock = match lock(folder) {
-            Ok(lock) => Arc::new(lock),
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(folder.to_owned())),
             Err(TryLockError::Error(error)) => return Ok((Self::absent(), unusable(&error))),
         };
@@ -90,12 +87,13 @@ impl Storage {
         };
         let (writer, readers) = opened;
         let threads = Threads {
-            writer: threads::writer(writer, |connection| {
+            writer: threads::writer(writer, move |connection| {
                 // The next start is quicker for it; where it fails the log is read then.
                 let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE)");
+                // Nobody else may write before the last write.
+                drop(lock);
             }),
             readers: threads::readers(readers),
-            _lock: lock,
         };
         Ok((Self { threads: Some(threads) }, found))
     }

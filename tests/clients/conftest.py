@@ -69,6 +69,12 @@ def url():
 
 
 @pytest.fixture(scope="session")
+def front_url():
+    """Of a server that has the one of `url` as its upstream."""
+    return from_environment("XVERSE_FRONT_URL")
+
+
+@pytest.fixture(scope="session")
 def slow_url():
     return from_environment("XVERSE_SLOW_URL")
 

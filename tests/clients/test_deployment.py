@@ -42,14 +42,20 @@ def metrics(client, url):
     return metrics
 
 
-def test_every_name_is_one_of_the_server_s(metrics):
-    asked, there = names_asked_for(), names_there(metrics.families())
+@pytest.fixture
+def families(metrics, front_url):
+    """All that a server counts, those before an upstream included."""
+    return metrics.families() + Metrics(front_url).families()
+
+
+def test_every_name_is_one_of_the_server_s(families):
+    asked, there = names_asked_for(), names_there(families)
     assert len(asked) > 15
     assert asked <= there, asked - there
 
 
-def test_every_number_of_the_server_s_is_shown(metrics):
-    families = {family.name for family in metrics.families()}
+def test_every_number_of_the_server_s_is_shown(families):
+    families = {family.name for family in families}
     shown = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in names_asked_for()}
     assert families - shown == set()
 

@@ -213,5 +213,7 @@ async fn the_metrics_count_what_the_engine_did() {
     assert_eq!(value("xverse_generations_total{reason=\"end_of_text\",source=\"page\"}"), 1.0);
     assert_eq!(value("xverse_first_token_seconds_count"), 1.0);
     assert_eq!(value("xverse_event_streams"), 0.0, "the reader has gone");
+    assert_eq!(value("xverse_start_time_seconds"), house.server.started_ms as f64 / 1e3);
+    assert!(!reply.body.contains("upstream"));
     assert!(reply.body.ends_with("# EOF\n"));
 }

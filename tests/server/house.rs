@@ -132,8 +132,8 @@ impl House {
     }
 }
 
-/// Opens a folder that a house before may be about to let go of.
-fn opened(data: &Path) -> (Storage, Found) {
+/// Opens a folder that somebody may be about to let go of.
+pub fn opened(data: &Path) -> (Storage, Found) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         match Storage::open(data) {

@@ -18,7 +18,7 @@ use xverse_chat::{
 
 use crate::{
     client::{SOMEBODY, assert_refused, generation, say, until},
-    house::{ANSWER, House, Plan},
+    house::{ANSWER, House, Plan, opened},
 };
 
 /// A house whose conversations outlive it.
@@ -213,7 +213,7 @@ async fn a_folder_is_used_by_one_server_at_a_time() {
     let Err(OpenError::InUse(path)) = Storage::open(folder.path()) else { panic!("it was opened twice") };
     assert_eq!(path, folder.path());
     drop(first);
-    assert!(Storage::open(folder.path()).is_ok());
+    opened(folder.path());
 }
 
 #[tokio::test]

@@ -171,6 +171,13 @@ async fn the_least_busy_upstream_is_asked() {
         ids.push(generation(&house.started(&say("hello")).await));
         until(|| stubs.each_ref().map(Stub::n_open) == expected).await;
     }
+    let shown = house.get("/metrics").await.body;
+    for (name, expected) in [("well", 1), ("running", 2), ("failures_total", 0)] {
+        for stub in &stubs {
+            let line = format!("xverse_upstream_{name}{{upstream=\"{}\"}} {expected}\n", stub.address);
+            assert!(shown.contains(&line), "{line}{shown}");
+        }
+    }
     gate.pass(4);
     for id in ids {
         assert_eq!(house.whole(id).await.reason(), EndReason::EndOfText);
@@ -188,6 +195,13 @@ async fn one_that_fails_is_left_out_until_it_is_well_again() {
     assert!(stubs[0].asked().len() <= 1, "asked {} times", stubs[0].asked().len());
     assert_eq!(stubs[1].asked().len(), 4);
     assert_eq!(house.get("/readyz").await.status, 200);
+    let shown = house.get("/metrics").await.body;
+    for (name, expected) in [("well", [0, 1]), ("failures_total", [stubs[0].asked().len(), 0])] {
+        for (stub, expected) in stubs.iter().zip(expected) {
+            let line = format!("xverse_upstream_{name}{{upstream=\"{}\"}} {expected}\n", stub.address);
+            assert!(shown.contains(&line), "{line}{shown}");
+        }
+    }
     stubs[0].set_ill(false);
     let before = stubs[0].asked().len();
     let deadline = Instant::now() + DEADLINE;
@@ -220,6 +234,17 @@ async fn where_no_upstream_is_well_it_is_not_ready_and_comes_back() {
     stubs[1].set_ill(false);
     is_ready(&house, true).await;
     assert_eq!(answered(&house).await.text(), SAID.concat());
+}
+
+#[tokio::test]
+async fn a_lone_upstream_that_failed_once_is_still_worth_asking() {
+    let stub = Stub::with([Act::begun(Piece::Die)]).await;
+    let patience = Patience { check_every: Duration::from_hours(1), ..PATIENCE };
+    let house = house(RemoteOptions { patience, ..options(&[&stub]) }).await;
+    assert!(matches!(answered(&house).await.reason(), EndReason::Failed { .. }));
+    // No check comes that could have found it well again.
+    assert_eq!(house.get("/readyz").await.status, 200);
+    assert_eq!(answered(&house).await.reason(), EndReason::EndOfText);
 }
 
 async fn is_ready(house: &House, expected: bool) {

@@ -29,8 +29,22 @@ pub(super) struct Pool {
 struct State {
     health: Health,
     n_running: usize,
+    n_failed: u64,
     /// What it said of its model when it was well.
     found: Option<Found>,
+}
+
+/// One upstream, as it stands now.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Where it is.
+    pub address: Address,
+    /// Whether the last check went well, and no request has failed since.
+    pub is_well: bool,
+    /// Requests that it has now.
+    pub n_running: usize,
+    /// Requests that it failed so far, each try counted.
+    pub n_failed: u64,
 }
 
 /// One request at one upstream. Dropped, it is no longer counted there.
@@ -57,7 +71,7 @@ impl Health {
 impl Pool {
     /// Upstreams of which nothing is known.
     pub(super) fn new(addresses: Vec<Address>) -> Self {
-        let state = State { health: Health::Down, n_running: 0, found: None };
+        let state = State { health: Health::Down, n_running: 0, n_failed: 0, found: None };
         let states = vec![state; addresses.len()];
         Self { addresses, states: Mutex::new(states) }
     }
@@ -95,10 +109,9 @@ impl Pool {
 
     /// A request failed in a way that says something of its upstream.
     pub(super) fn failed(&self, at: usize) {
-        if let Some(state) = self.lock().get_mut(at)
-            && state.health == Health::Well
-        {
-            state.health = Health::Doubtful;
+        if let Some(state) = self.lock().get_mut(at) {
+            state.n_failed += 1;
+            state.health = state.health.max(Health::Doubtful);
         }
     }
 
@@ -118,6 +131,17 @@ impl Pool {
     pub(super) fn found(&self) -> Vec<Found> {
         let states = self.lock();
         states.iter().filter(|state| state.health == Health::Well).filter_map(|state| state.found.clone()).collect()
+    }
+
+    /// How each of them stands, in order.
+    pub(super) fn standings(&self) -> Vec<Standing> {
+        let standing = |(address, state): (&Address, &State)| Standing {
+            address: address.clone(),
+            is_well: state.health == Health::Well,
+            n_running: state.n_running,
+            n_failed: state.n_failed,
+        };
+        self.addresses.iter().zip(self.lock().iter()).map(standing).collect()
     }
 
     /// How the best of them does.
