@@ -25,6 +25,7 @@ pub mod load;
 pub mod logits;
 pub mod mean;
 pub mod memory;
+pub mod offsets;
 pub mod perplexity;
 pub mod precision;
 pub mod prompt;

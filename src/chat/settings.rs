@@ -84,7 +84,8 @@ impl Settings {
         };
         within("temperature", sampling.temperature, 0.0, 2.0)?;
         within("top_k", sampling.top_k, 0, 100)?;
-        within("top_p", sampling.top_p, f32::MIN_POSITIVE, 1.0)?;
+        within("top_p", sampling.top_p, f32::MIN_POSITIVE, 1.0)
+            .map_err(|error| OutOfRange { min: "more than 0".to_owned(), ..error })?;
         within("repetition_penalty", sampling.repetition_penalty, 0.5, 2.0)?;
         within("max_new_tokens", sampling.max_new_tokens, 1, max_new_tokens)?;
         if let Some(seed) = self.seed {

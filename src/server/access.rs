@@ -18,7 +18,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{page::LoginPage, refusal::refusal};
+use super::{openai::is_api, page::LoginPage, refusal::refusal};
 use crate::{
     app::{address::Address, shell::login::Asked},
     chat::error::{ChatError, ErrorCode},
@@ -188,7 +188,7 @@ pub async fn check(State(door): State<Door>, request: Request, next: Next) -> Re
     if is_granted {
         return next.run(request).await;
     }
-    if page.is_some() || (reads && accepts_page(request.headers())) {
+    if page.is_some() || (reads && accepts_page(request.headers()) && !is_api(request.uri().path())) {
         return door.page.answer(request.into_parts().0, page.unwrap_or_else(|| "/".to_owned()), Asked::First);
     }
     let is_wrong = request.headers().contains_key(header::AUTHORIZATION);

@@ -100,9 +100,10 @@ impl ServerMetrics {
         self.over(source, reason, cancelled_by);
     }
 
-    /// Counts a generation that ended because whoever asked for it over the API is gone.
-    pub fn client_gone(&self) {
-        self.over(Source::Api, "stopped", Some("client_gone"));
+    /// Counts a generation that nobody wants any more: whoever asked for it over the API is gone, or another answer of the same
+    /// request failed.
+    pub fn given_up(&self, has_failed: bool) {
+        self.over(Source::Api, "stopped", Some(if has_failed { "request_failed" } else { "client_gone" }));
     }
 
     fn over(&self, source: Source, reason: &'static str, cancelled_by: Option<&'static str>) {

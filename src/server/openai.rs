@@ -12,6 +12,7 @@ pub mod models;
 pub mod tokens;
 
 mod answer;
+mod body;
 mod choices;
 mod fields;
 mod logprobs;

@@ -122,6 +122,64 @@ async fn the_same_conversation_gets_the_same_answer_on_the_page_and_over_the_api
         { "role": "tool", "tool_call_id": "1", "content": "42" },
     ] });
     assert_eq!(read(&house.post(CHAT, &messages).await)["choices"][0]["message"]["content"], "42");
+    // No system prompt was written, and a tool gave nothing.
+    let messages = json!({ "messages": [
+        { "role": "system", "content": "" },
+        { "role": "user", "content": "call it" },
+        { "role": "assistant", "content": "calling" },
+        { "role": "tool", "content": "" },
+        { "role": "assistant", "content": "it says nothing" },
+        { "role": "user", "content": "and?" },
+    ] });
+    assert_eq!(read(&house.post(CHAT, &messages).await)["choices"][0]["message"]["content"], "and?");
+}
+
+#[tokio::test]
+async fn rounds_that_do_not_fit_are_told_whole_and_in_a_stream() {
+    let house = House::build(Plan::default());
+    let round = |n: usize| {
+        [
+            json!({ "role": "user", "content": format!("{n}{}", "x".repeat(98)) }),
+            json!({ "role": "assistant", "content": "y" }),
+        ]
+    };
+    let messages: Vec<Value> = (0..9).flat_map(round).chain([json!({ "role": "user", "content": "say it" })]).collect();
+    let asked = |more| with(json!({ "messages": messages, "max_tokens": 4, "n": 2 }), more);
+    let whole = read(&house.post(CHAT, &asked(json!({}))).await);
+    let dropped = whole["dropped_rounds"].as_u64().unwrap();
+    assert!((1..9).contains(&dropped), "{dropped}");
+    for (more, n_told) in
+        [(json!({ "stream": true }), 2), (json!({ "stream": true, "stream_options": { "include_usage": true } }), 3)]
+    {
+        let told: Vec<Value> = pieces(&house.post(CHAT, &asked(more)).await)
+            .into_iter()
+            .filter(|piece| !piece["dropped_rounds"].is_null())
+            .collect();
+        assert_eq!(told.len(), n_told, "{told:?}");
+        for piece in &told {
+            assert_eq!(piece["dropped_rounds"], dropped);
+            assert!(piece["choices"].as_array().unwrap().iter().all(|choice| choice["finish_reason"] == "length"));
+        }
+    }
+    assert!(read(&house.post(CHAT, &chat(json!({}))).await)["dropped_rounds"].is_null());
+}
+
+#[tokio::test]
+async fn a_seed_may_have_64_bits_with_a_sign_or_without() {
+    let house = House::build(Plan { answer: None, ..Plan::default() });
+    let drawn = async |seed: Value| {
+        let more = json!({ "temperature": 2, "top_p": 1, "top_k": 0, "max_tokens": 12, "seed": seed });
+        read(&house.post(TEXT, &text(more)).await)["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    for (large, small) in [
+        (json!(-1), json!((1_u64 << 53) - 1)),
+        (json!(i64::MAX), json!((1_u64 << 53) - 1)),
+        (json!(1_u64 << 63), json!(0)),
+        (json!(u64::MAX), json!((1_u64 << 53) - 1)),
+        (json!(-9_223_372_036_854_776_000_f64), json!(0)),
+    ] {
+        assert_eq!(drawn(large.clone()).await, drawn(small).await, "{large}");
+    }
 }
 
 #[tokio::test]
@@ -181,19 +239,21 @@ async fn what_is_wrong_is_refused_by_its_name_with_its_bound_and_value() {
         (json!({ "temperature": -1 }), "temperature", "temperature is -1, expected 0 to 2"),
         (json!({ "temperature": "hot" }), "temperature", "temperature is \"hot\", expected a number"),
         (json!({ "temperature": 1e300 }), "temperature", "expected 0 to 2"),
-        (json!({ "top_p": 0 }), "top_p", "top_p is 0, expected"),
+        (json!({ "top_p": 0 }), "top_p", "top_p is 0, expected more than 0 to 1"),
         (json!({ "top_k": 101 }), "top_k", "top_k is 101, expected 0 to 100"),
-        (json!({ "top_k": -2 }), "top_k", "top_k is -2, expected"),
+        (json!({ "top_k": -2 }), "top_k", "top_k is -2, expected 0 to 100"),
+        (json!({ "top_k": 1.5 }), "top_k", "top_k is 1.5, expected a whole number from 0 to 100"),
         (json!({ "repetition_penalty": 3 }), "repetition_penalty", "repetition_penalty is 3, expected 0.5 to 2"),
+        (json!({ "repeat_penalty": 3 }), "repetition_penalty", "repetition_penalty is 3, expected 0.5 to 2"),
         (json!({ "max_tokens": 0 }), "max_tokens", "max_tokens is 0, expected 1 to 511"),
-        (json!({ "max_tokens": -5 }), "max_tokens", "max_tokens is -5, expected"),
-        (json!({ "max_tokens": 1.5 }), "max_tokens", "max_tokens is 1.5, expected a whole number"),
-        (json!({ "max_tokens": 99_999_999_999_u64 }), "max_tokens", "expected 0 to 4294967295"),
+        (json!({ "max_tokens": -5 }), "max_tokens", "max_tokens is -5, expected 1 to 511"),
+        (json!({ "max_tokens": 1.5 }), "max_tokens", "max_tokens is 1.5, expected a whole number from 1 to 511"),
+        (json!({ "max_tokens": 99_999_999_999_u64 }), "max_tokens", "expected 1 to 511"),
         (json!({ "max_completion_tokens": 100_000 }), "max_completion_tokens", "is 100000, expected 1 to 511"),
-        (json!({ "seed": 1_u64 << 53 }), "seed", "expected 0 to 9007199254740991"),
-        (json!({ "seed": -1 }), "seed", "seed is -1, expected"),
+        (json!({ "seed": 1.5 }), "seed", "seed is 1.5, expected a whole number of 64 bits"),
+        (json!({ "seed": 1e30 }), "seed", "expected a whole number of 64 bits"),
         (json!({ "n": 0 }), "n", "n is 0, expected 1 to 8"),
-        (json!({ "n": 9 }), "n", "n is 9, expected"),
+        (json!({ "n": 9 }), "n", "n is 9, expected 1 to 8"),
         (json!({ "stop": "" }), "stop", "stop is \"\", expected texts"),
         (json!({ "stop": vec!["x"; 17] }), "stop", "stop has 17 texts, expected at most 16"),
         (json!({ "stop": [1] }), "stop", "stop is 1, expected texts"),
@@ -234,6 +294,12 @@ async fn a_message_that_is_wrong_is_refused_by_its_number() {
             "messages[0].tool_calls",
             "not supported",
         ),
+        (
+            json!({ "messages": [{ "role": "assistant", "content": null, "function_call": { "name": "f" } }] }),
+            "messages[0].function_call",
+            "not supported",
+        ),
+        (json!({ "messages": [{ "role": "system", "content": "" }] }), "messages", "no message to answer"),
         (json!({ "messages": [{ "role": "assistant", "content": "x" }] }), "messages", "no message to answer"),
         (
             json!({ "messages": [{ "role": "user", "content": "x" }, { "role": "system", "content": "x" },
@@ -263,7 +329,18 @@ async fn a_prompt_that_is_wrong_is_refused_by_its_name() {
         (json!({ "prompt": "x".repeat(300_000) }), "prompt", "300000 bytes, at most 262144"),
         (json!({ "prompt": "x".repeat(500), "max_tokens": 13 }), "prompt", "no more than 512 together"),
         (json!({ "prompt": "x".repeat(512) }), "prompt", "no more than 512 together"),
+        (json!({ "max_tokens": 513 }), "max_tokens", "max_tokens is 513, expected 0 to 511"),
         (json!({ "logprobs": 21 }), "logprobs", "logprobs is 21, expected 0 to 20"),
+        (
+            json!({ "prompt": vec!["x"; 20], "logprobs": 20, "n": 8, "max_tokens": 500 }),
+            "logprobs",
+            "up to 1680000 numbers, of 80000 tokens in all, expected at most 1048576",
+        ),
+        (
+            json!({ "prompt": vec!["x".repeat(500); 101], "logprobs": 20, "echo": true, "max_tokens": 0 }),
+            "logprobs",
+            "of 50500 tokens in all",
+        ),
         (json!({ "echo": 1 }), "echo", "echo is 1, expected true or false"),
     ] {
         let told = refused(&house.post(TEXT, &text(more.clone())).await, 400, Some(param));
@@ -278,6 +355,12 @@ async fn a_prompt_that_is_wrong_is_refused_by_its_name() {
         refused(&house.post("/detokenize", &body).await, 400, Some(param));
     }
     refused(&house.post("/tokenize", &json!({ "prompt": 4 })).await, 400, Some("prompt"));
+    for (path, body) in [
+        ("/tokenize", json!({ "model": "x", "prompt": "a" })),
+        ("/detokenize", json!({ "model": "x", "tokens": [40] })),
+    ] {
+        refused(&house.post(path, &body).await, 404, Some("model"));
+    }
 }
 
 #[tokio::test]
@@ -292,6 +375,12 @@ async fn what_would_change_the_answer_and_is_not_there_is_refused_and_all_else_p
         (json!({ "presence_penalty": 0.1 }), "presence_penalty"),
         (json!({ "frequency_penalty": -0.1 }), "frequency_penalty"),
         (json!({ "best_of": 2 }), "best_of"),
+        (json!({ "n": 2, "best_of": 1 }), "best_of"),
+        (json!({ "grammar": "root ::= x" }), "grammar"),
+        (json!({ "n_predict": 4 }), "n_predict"),
+        (json!({ "include_stop_str_in_output": true }), "include_stop_str_in_output"),
+        (json!({ "skip_special_tokens": false }), "skip_special_tokens"),
+        (json!({ "continue_final_message": true }), "continue_final_message"),
         (json!({ "min_p": 0.1 }), "min_p"),
         (json!({ "suffix": "x" }), "suffix"),
         (json!({ "modalities": ["audio"] }), "modalities"),
@@ -306,6 +395,7 @@ async fn what_would_change_the_answer_and_is_not_there_is_refused_and_all_else_p
         "user": "somebody", "store": false, "metadata": {}, "tools": [], "tool_choice": "none", "logit_bias": {},
         "presence_penalty": 0, "frequency_penalty": 0.0, "response_format": { "type": "text" }, "suffix": null,
         "modalities": ["text"], "best_of": 1, "unheard_of": [1, 2], "max_tokens": 4, "top_k": -1, "seed": 1.0,
+        "n_predict": -1, "repeat_penalty": 1.0, "skip_special_tokens": true, "grammar": "", "mirostat": 0,
     });
     assert_eq!(read(&house.post(CHAT, &chat(harmless)).await)["choices"][0]["message"]["content"], "One.");
 }
@@ -341,6 +431,9 @@ async fn a_body_that_is_none_is_refused() {
 async fn refusals_of_every_layer_have_the_shape_that_clients_read() {
     let house = House::build(Plan { access_token: Some("a token that nobody guesses"), ..Plan::default() });
     refused(&house.post(CHAT, &chat(json!({}))).await, 401, None);
+    let browser = request(Method::GET, "/v1/models").header("accept", "text/html").body(Body::empty()).unwrap();
+    let told = refused(&house.ask(browser).await, 401, None);
+    assert!(told.contains("an access token is missing"), "{told}");
     let bearer = |builder: axum::http::request::Builder| {
         builder.header("authorization", "Bearer a token that nobody guesses").header("content-type", "application/json")
     };
@@ -355,6 +448,8 @@ async fn refusals_of_every_layer_have_the_shape_that_clients_read() {
     refused(&reply, 404, None);
     assert_eq!((reply.header("content-encoding"), reply.header("set-cookie")), ("", ""));
     refused(&ask(Method::GET, "/v1/models/other", json!({})).await, 404, Some("model"));
+    let told = refused(&ask(Method::GET, "/v1/models/%ff", json!({})).await, 400, None);
+    assert!(told.contains("cannot be read"), "{told}");
     let told = refused(&ask(Method::POST, CHAT, chat(json!({ "model": "gpt-4" }))).await, 404, Some("model"));
     assert_eq!(told, "there is no model \"gpt-4\", expected \"scripted\"");
     let elsewhere = Request::post(CHAT).header("host", "evil.test").body(Body::from("{}")).unwrap();
@@ -374,18 +469,22 @@ async fn refusals_of_every_layer_have_the_shape_that_clients_read() {
 async fn a_full_queue_is_503_with_a_time_and_nothing_of_the_request_stays() {
     let house = House::build(Plan { is_held: true, max_running: 2, max_waiting: 2, ..Plan::default() });
     let router = house.router.clone();
-    let asked = asking_for(&chat(json!({ "n": 3 })));
+    let asked = asking_for(&chat(json!({ "n": 4 })));
     let first = tokio::spawn(router.oneshot(asked));
-    until(|| house.server.loaded().unwrap().engine.stats().submitted.get() == 3).await;
+    until(|| house.server.loaded().unwrap().engine.stats().submitted.get() == 4).await;
     let reply = house.post(CHAT, &chat(json!({ "n": 2 }))).await;
     assert!(refused(&reply, 503, None).contains("requests are waiting, at most 2 may"));
     assert_eq!(reply.header("retry-after"), "5");
     house.gate.open();
     assert_eq!(first.await.unwrap().unwrap().status(), 200);
     until(|| running(&house) == 0).await;
-    assert_eq!(house.post(CHAT, &chat(json!({ "n": 4 }))).await.status, 200, "there is room for all again");
+    let whole = read(&house.post(CHAT, &chat(json!({ "n": 8 }))).await);
+    let answers = whole["choices"].as_array().unwrap();
+    assert_eq!(answers.len(), 8, "those that have no place yet wait for one");
+    assert!(answers.iter().all(|answer| answer["message"]["content"] == ANSWER));
     let metrics = house.get("/metrics").await.body;
     assert!(metrics.contains("xverse_refusals_total{code=\"queue_full\"} 1"), "{metrics}");
+    assert!(!metrics.contains("xverse_cancels_total{"), "{metrics}");
 }
 
 #[tokio::test]
@@ -434,6 +533,8 @@ async fn an_answer_that_fails_says_so_whole_and_in_a_stream() {
     let house = House::build(Plan { faults: faults(), ..Plan::default() });
     let reply = house.post(CHAT, &chat(json!({}))).await;
     assert!(refused(&reply, 500, None).contains("ask again"));
+    let metrics = house.get("/metrics").await.body;
+    assert!(!metrics.contains("xverse_cancels_total{"), "{metrics}");
     let pieces = pieces(&house.post(CHAT, &chat(json!({ "stream": true }))).await);
     let said: String = pieces.iter().filter_map(|piece| piece["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!(said, "One. ", "what was said before is there");

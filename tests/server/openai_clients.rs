@@ -104,6 +104,42 @@ fn log_probabilities_are_the_unmodified_distributions_for_prompt_and_answer() {
 }
 
 #[test]
+fn each_token_of_a_text_is_told_with_the_place_where_it_stands() {
+    let running = Running::ready("");
+    let places = |body: Value| {
+        let told = asked(&running, TEXT, &body);
+        let text: Vec<char> = told["choices"][0]["text"].as_str().unwrap().chars().collect();
+        let told = &told["choices"][0]["logprobs"];
+        let tokens: Vec<String> = serde_json::from_value(told["tokens"].clone()).unwrap();
+        let offsets: Vec<usize> = serde_json::from_value(told["text_offset"].clone()).unwrap();
+        assert_eq!(tokens.len(), offsets.len());
+        (text, tokens, offsets)
+    };
+    let emoji = json!({ "prompt": "😀a😀😀b", "echo": true, "logprobs": 0, "max_tokens": 0 });
+    let (_, tokens, offsets) = places(emoji);
+    let place = |token: &str| offsets[tokens.iter().position(|other| other == token).unwrap()];
+    assert_eq!((place("a"), place("b")), (1, 4));
+    assert_eq!(offsets, [0, 0, 0, 0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4], "{tokens:?}");
+    // Drawn at random there are bytes that are no text; a stop string that never comes holds text back.
+    let mut n_bytes = 0;
+    for seed in 0..20 {
+        let body = json!({ "prompt": "Human: 你好\n\nAssistant: ", "logprobs": 0, "max_tokens": 40, "temperature": 2,
+            "top_k": 0, "top_p": 1, "seed": seed, "ignore_eos": true, "stop": ["\u{1}".repeat(30), "一".repeat(30)] });
+        let (text, tokens, offsets) = places(body);
+        assert!(offsets.is_sorted(), "{offsets:?}");
+        for (token, offset) in tokens.iter().zip(offsets) {
+            if token.starts_with("bytes:") {
+                n_bytes += 1;
+            } else if !token.starts_with("<|") {
+                let there: String = text[offset..].iter().take(token.chars().count()).collect();
+                assert_eq!(there, *token, "seed {seed}, place {offset}");
+            }
+        }
+    }
+    assert!(n_bytes > 0, "no byte was drawn, and nothing is proven of them");
+}
+
+#[test]
 fn greedy_answers_keep_the_repetition_penalty_unless_it_is_one() {
     let running = Running::ready("");
     let text = |more: Value| {

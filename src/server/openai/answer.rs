@@ -1,22 +1,19 @@
-//! One answer as it grows, and the JSON that all answers of a request are told in: at once, or piece by piece.
+//! One answer as it grows, and what is told of it: at once, or piece by piece.
 
 use std::sync::Arc;
-
-use serde_json::{Value, json};
 
 use super::{
     choices::{Choices, failure},
     error::ApiError,
-    logprobs::{Lists, Named, Told, of_chat},
+    logprobs::{ChatToken, Lists, Named, Places, Told},
 };
 use crate::{
     chat::event::EndReason,
     engine::{
         detokenizer::Detokenizer,
-        request::{EngineEvent, TokenLogprobs},
+        request::{EngineEvent, TextLogprobs, TokenLogprobs},
         tokenizer::ChatTokenizer,
     },
-    server::clock,
 };
 
 /// What is asked for.
@@ -26,102 +23,6 @@ pub(super) enum Kind {
     Chat,
     /// What follows on a text.
     Text,
-}
-
-/// What is the same in everything that is told of one request.
-#[derive(Debug)]
-pub(super) struct Head {
-    kind: Kind,
-    id: String,
-    created: u64,
-    model: String,
-}
-
-impl Head {
-    pub(super) fn new(kind: Kind, model: &str) -> Self {
-        let prefix = match kind {
-            Kind::Chat => "chatcmpl",
-            Kind::Text => "cmpl",
-        };
-        let id = format!("{prefix}-{}", uuid::Uuid::new_v4().simple());
-        Self { kind, id, created: clock::now_ms() / 1000, model: model.to_owned() }
-    }
-
-    /// `choices` in a whole answer, or in one piece of a stream.
-    fn around(&self, choices: Vec<Value>, is_piece: bool) -> Value {
-        let object = match (self.kind, is_piece) {
-            (Kind::Chat, false) => "chat.completion",
-            (Kind::Chat, true) => "chat.completion.chunk",
-            (Kind::Text, _) => "text_completion",
-        };
-        json!({
-            "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices,
-        })
-    }
-
-    /// A piece of one answer. The first of a conversation's says who speaks.
-    pub(super) fn piece(&self, index: usize, piece: &Piece, is_first: bool) -> Value {
-        let logprobs = piece.logprobs.as_ref().map(Told::to_json);
-        let choice = match self.kind {
-            Kind::Chat => {
-                let mut delta = json!({});
-                if is_first {
-                    delta["role"] = "assistant".into();
-                }
-                if is_first || !piece.text.is_empty() {
-                    delta["content"] = piece.text.as_str().into();
-                }
-                json!({ "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish })
-            }
-            Kind::Text => {
-                json!({ "index": index, "text": piece.text, "logprobs": logprobs, "finish_reason": piece.finish })
-            }
-        };
-        self.around(vec![choice], true)
-    }
-
-    /// The last piece of a stream, which counts tokens.
-    pub(super) fn count(&self, answers: &[Answer]) -> Value {
-        let mut told = self.around(Vec::new(), true);
-        add_counts(&mut told, answers);
-        told
-    }
-
-    fn whole(&self, answers: &[Answer], wholes: &[Piece]) -> Value {
-        let choice = |(index, whole): (usize, &Piece)| {
-            let logprobs = whole.logprobs.as_ref().map(Told::to_json);
-            match self.kind {
-                Kind::Chat => {
-                    let message = json!({ "role": "assistant", "content": whole.text, "refusal": null });
-                    json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": whole.finish })
-                }
-                Kind::Text => {
-                    json!({ "index": index, "text": whole.text, "logprobs": logprobs, "finish_reason": whole.finish })
-                }
-            }
-        };
-        let mut told = self.around(wholes.iter().enumerate().map(choice).collect(), false);
-        add_counts(&mut told, answers);
-        told
-    }
-}
-
-fn add_counts(told: &mut Value, answers: &[Answer]) {
-    // Answers to one prompt share it.
-    let prompts = || answers.iter().filter(|answer| answer.is_first_of_prompt);
-    let prompt: usize = prompts().map(|answer| answer.n_prompt).sum();
-    let cached: u32 = prompts().map(|answer| answer.n_reused).sum();
-    let dropped_rounds: u32 = prompts().map(|answer| answer.dropped_rounds).sum();
-    let completion: usize = answers.iter().map(|answer| answer.n_generated).sum();
-    told["usage"] = json!({
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": { "cached_tokens": cached },
-    });
-    if dropped_rounds > 0 {
-        told["dropped_rounds"] = dropped_rounds.into();
-    }
 }
 
 /// A piece of an answer, or all of it.
@@ -164,14 +65,16 @@ pub(super) struct Answer {
     prompt_ids: Arc<[u32]>,
     /// What of the prompt is still to be told.
     echo: Echo,
-    is_first_of_prompt: bool,
+    pub(super) is_first_of_prompt: bool,
     /// Rounds that were left out of a conversation's prompt.
-    dropped_rounds: u32,
-    n_prompt: usize,
-    n_reused: u32,
-    n_generated: usize,
+    pub(super) dropped_rounds: u32,
+    pub(super) n_prompt: usize,
+    pub(super) n_reused: u32,
+    pub(super) n_generated: usize,
     /// Characters told so far.
     n_chars: usize,
+    /// Tokens whose place in a text is not certain yet, once there were any.
+    places: Option<Places>,
 }
 
 impl Answer {
@@ -188,6 +91,7 @@ impl Answer {
             n_reused: 0,
             n_generated: 0,
             n_chars: 0,
+            places: None,
         }
     }
 
@@ -215,17 +119,18 @@ impl Answer {
         match event {
             EngineEvent::Queued { .. } | EngineEvent::PromptLogprobs(_) => {}
             EngineEvent::Prefilled { reused, .. } => self.n_reused = reused,
-            EngineEvent::Token { text, logprobs, .. } => {
+            EngineEvent::Token { id, text, logprobs } => {
                 self.n_generated += 1;
-                let told = logprobs.and_then(|told| self.named(&told));
+                let told = logprobs.and_then(|told| self.told(id, &told));
                 piece.add(self.piece(text, told));
             }
             EngineEvent::Text { text, n_tokens, logprobs } => {
                 self.n_generated += n_tokens as usize;
-                piece.add(self.piece(text, logprobs.into_iter().map(Named::from)));
+                let told = self.told_there(logprobs);
+                piece.add(self.piece(text, told));
             }
             EngineEvent::EndToken(told) => {
-                let told = self.named(&told);
+                let told = self.told(told.token, &told);
                 piece.add(self.piece(String::new(), told));
             }
             EngineEvent::LeftOut { rounds, .. } => self.dropped_rounds = rounds,
@@ -233,7 +138,11 @@ impl Answer {
                 (self.n_prompt, self.n_reused, self.n_generated) = (prompt as usize, reused, generated as usize);
             }
             EngineEvent::End { reason, text } => {
-                piece.text.push_str(&text);
+                let mut lists = Lists::default();
+                if let Some(places) = &mut self.places {
+                    places.finish(&mut lists);
+                }
+                piece.add(self.piece(text, (!lists.is_empty()).then_some(Told::Text(lists))));
                 piece.finish = Some(finish(reason.into())?);
             }
         }
@@ -241,50 +150,60 @@ impl Answer {
         Ok((!is_empty).then_some(piece))
     }
 
-    fn named(&self, told: &TokenLogprobs) -> Option<Named> {
-        Some(Named::of(self.tokenizer.as_ref()?, told))
+    /// What is told of a token, together with those before it whose place was not certain yet.
+    fn told(&mut self, id: u32, told: &TokenLogprobs) -> Option<Told> {
+        let tokenizer = self.tokenizer.clone()?;
+        let named = Named::of(&tokenizer, told);
+        if self.kind == Kind::Chat {
+            return Some(Told::Chat { content: vec![ChatToken::of(named)], refusal: () });
+        }
+        let mut lists = Lists::default();
+        let places = self.places.get_or_insert_with(|| Places::new(&tokenizer, self.n_chars));
+        places.push(id, named, &mut lists);
+        (!lists.is_empty()).then_some(Told::Text(lists))
     }
 
-    /// A text, and what is known of its tokens.
-    fn piece(&mut self, text: String, told: impl IntoIterator<Item = Named>) -> Piece {
-        let mut logprobs: Option<Told> = None;
-        for told in told {
-            let told = match self.kind {
-                Kind::Chat => of_chat(told),
-                Kind::Text => {
-                    let mut lists = Lists::default();
-                    lists.push(told, self.n_chars);
-                    Told::Text(lists)
+    /// The same where an upstream server names the tokens of a text.
+    fn told_there(&self, told: Vec<TextLogprobs>) -> Option<Told> {
+        let named = told.into_iter().map(Named::from);
+        let told = match self.kind {
+            Kind::Chat => Told::Chat { content: named.map(ChatToken::of).collect(), refusal: () },
+            Kind::Text => {
+                let (mut lists, mut n_chars) = (Lists::default(), self.n_chars);
+                for named in named {
+                    let offset = n_chars;
+                    n_chars += named.n_chars();
+                    lists.push(named, offset);
                 }
-            };
-            match &mut logprobs {
-                Some(all) => all.add(told),
-                none => *none = Some(told),
+                Told::Text(lists)
             }
-        }
+        };
+        (!told.is_empty()).then_some(told)
+    }
+
+    fn piece(&mut self, text: String, logprobs: Option<Told>) -> Piece {
         self.n_chars += text.chars().count();
         Piece { text, logprobs, finish: None }
     }
 
     /// The prompt as the model read it, with the probabilities of all its tokens but the first.
-    fn echoed(&mut self, told: Option<&Vec<TokenLogprobs>>) -> Piece {
+    fn echoed(&mut self, told: Option<&[TokenLogprobs]>) -> Piece {
         self.echo = Echo::Nothing;
         let Some(tokenizer) = self.tokenizer.clone() else { return Piece::default() };
         let mut detokenizer = Detokenizer::new(tokenizer.clone());
-        let (mut text, mut lists, mut n_chars) = (String::new(), Lists::default(), 0);
-        for (index, id) in self.prompt_ids.iter().enumerate() {
-            match told.map(|told| index.checked_sub(1).and_then(|before| told.get(before))) {
-                Some(Some(told)) => lists.push(Named::of(&tokenizer, told), n_chars),
-                Some(None) => lists.push_first(tokenizer.piece(*id)),
-                None => {}
-            }
-            let piece = detokenizer.push(*id);
-            n_chars += piece.chars().count();
-            text.push_str(&piece);
-        }
+        let mut text: String = self.prompt_ids.iter().map(|id| detokenizer.push(*id)).collect();
         text.push_str(&detokenizer.finish());
-        self.n_chars = text.chars().count();
-        Piece { text, logprobs: told.map(|_| Told::Text(lists)), finish: None }
+        let logprobs = told.map(|told| {
+            let (mut places, mut lists) = (Places::new(&tokenizer, 0), Lists::default());
+            let first = self.prompt_ids.first().map(|id| Named::first(tokenizer.piece(*id)));
+            let named = first.into_iter().chain(told.iter().map(|told| Named::of(&tokenizer, told)));
+            for (id, named) in self.prompt_ids.iter().zip(named) {
+                places.push(*id, named, &mut lists);
+            }
+            places.finish(&mut lists);
+            Told::Text(lists)
+        });
+        self.piece(text, logprobs)
     }
 }
 
@@ -296,11 +215,11 @@ fn finish(reason: EndReason) -> Result<&'static str, ApiError> {
     }
 }
 
-/// All answers, when they are over.
+/// What all answers say, when they are over.
 ///
 /// # Errors
 /// Where one of them failed.
-pub(super) async fn whole(head: &Head, mut answers: Vec<Answer>, mut choices: Choices) -> Result<Value, ApiError> {
+pub(super) async fn whole(answers: &mut [Answer], mut choices: Choices) -> Result<Vec<Piece>, ApiError> {
     let mut wholes: Vec<Piece> = answers.iter().map(|_| Piece::default()).collect();
     while let Some(next) = choices.next().await {
         let (index, event) = next?;
@@ -309,5 +228,5 @@ pub(super) async fn whole(head: &Head, mut answers: Vec<Answer>, mut choices: Ch
             whole.add(piece);
         }
     }
-    Ok(head.whole(&answers, &wholes))
+    Ok(wholes)
 }

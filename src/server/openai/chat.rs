@@ -10,7 +10,8 @@ use axum::{
 use serde_json::Value;
 
 use super::{
-    answer::{Answer, Echo, Head, Kind},
+    answer::{Answer, Echo, Kind},
+    body::Head,
     choices::{Choices, Request},
     error::ApiError,
     fields::{Fields, wrong},
@@ -84,7 +85,7 @@ async fn of_local(
 /// How many of the likeliest tokens are told beside each one, where log-probabilities are asked for.
 fn top_logprobs(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
     let is_asked = fields.flag("logprobs")?;
-    let top = fields.whole_up_to("top_logprobs", MOST_TOP)?;
+    let top = fields.whole("top_logprobs", 0..=MOST_TOP)?;
     match (is_asked, top) {
         (false, Some(top)) if top > 0 => Err(ApiError::field(
             "top_logprobs",
@@ -104,7 +105,11 @@ fn turns(fields: &mut Fields) -> Result<Vec<Turn>, ApiError> {
     if messages.is_empty() {
         return Err(ApiError::field("messages", "messages is empty, expected at least one message"));
     }
-    messages.into_iter().enumerate().map(|(index, message)| turn(index, message)).collect()
+    let turns = messages.into_iter().enumerate().map(|(index, message)| turn(index, message));
+    // A system prompt without text is none; clients send it where nobody wrote one.
+    turns
+        .filter(|turn| !turn.as_ref().is_ok_and(|turn| turn.role == Role::System && turn.text.trim().is_empty()))
+        .collect()
 }
 
 fn turn(index: usize, message: Value) -> Result<Turn, ApiError> {
@@ -122,13 +127,17 @@ fn turn(index: usize, message: Value) -> Result<Turn, ApiError> {
         },
         other => return Err(wrong(&name("role"), &other.unwrap_or_default(), "system, user, assistant or tool")),
     };
-    if message.remove("tool_calls").is_some_and(|calls| calls.as_array().is_some_and(|calls| !calls.is_empty())) {
-        return Err(ApiError::unsupported(&name("tool_calls"), "write the call into the message's content"));
+    for field in ["tool_calls", "function_call"] {
+        let is_none = |call: &Value| call.is_null() || call.as_array().is_some_and(Vec::is_empty);
+        if message.remove(field).is_some_and(|call| !is_none(&call)) {
+            return Err(ApiError::unsupported(&name(field), "write the call into the message's content"));
+        }
     }
     let text = content(&name("content"), message.remove("content").unwrap_or_default())?;
     let text = match role {
-        // What the model said may be nothing.
+        // What the model said, or a tool gave, may be nothing.
         Role::Assistant => text,
+        Role::System | Role::Exec if text.trim().is_empty() => text,
         Role::System | Role::User | Role::Exec => {
             MessageText::parse(&text).map_err(|error| ApiError::from(error).about(name("content")))?.into()
         }

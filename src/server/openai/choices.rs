@@ -47,6 +47,10 @@ pub(super) struct Choices {
     arrived: Instant,
     waiting: VecDeque<(usize, Request)>,
     running: SelectAll<BoxStream<'static, (usize, EngineEvent)>>,
+    /// Answers that the engine has taken on and whose end was not heard yet.
+    n_open: usize,
+    /// Whether one of them failed, or could not be asked for: what becomes of the others is not the client's doing.
+    has_failed: bool,
     abandoned: Abandoned,
     /// Whoever waits for the server's tasks to end waits for this.
     _task: TaskTrackerToken,
@@ -62,10 +66,10 @@ struct Taken {
 }
 
 impl Choices {
-    /// Asks the engine for the first of these; the others follow as those end.
+    /// Asks the engine for the first of these; the others follow as those end, or as there is room in the queue.
     ///
     /// # Errors
-    /// Where the queue is full, a prompt is too long or the server goes down; nothing was begun then.
+    /// Where the queue has room for none of them or the server goes down.
     pub(super) fn begin(server: &Arc<Server>, requests: Vec<Request>, arrived: Instant) -> Result<Self, ApiError> {
         let task = server.tasks.token();
         let abandoned = server.abandon.listen();
@@ -75,13 +79,18 @@ impl Choices {
             arrived,
             waiting: requests.into_iter().enumerate().collect(),
             running: SelectAll::new(),
+            n_open: 0,
+            has_failed: false,
             abandoned,
             _task: task,
         };
-        while choices.running.len() < AT_ONCE && !choices.waiting.is_empty() {
-            choices.submit().map_err(|error| ApiError::from(submit_error(error)))?;
+        match choices.fill() {
+            // Where one of them has its place the others have time.
+            Err(error) if choices.n_open == 0 || !matches!(error, SubmitError::QueueFull { .. }) => {
+                Err(choices.fail(submit_error(error)))
+            }
+            Ok(()) | Err(_) => Ok(choices),
         }
-        Ok(choices)
     }
 
     /// What happens next, and to which of the answers; `None` when all are over.
@@ -90,15 +99,13 @@ impl Choices {
     /// Where the engine failed: nothing comes after that.
     pub(super) async fn next(&mut self) -> Option<Result<(usize, EngineEvent), ApiError>> {
         loop {
-            while self.running.len() < AT_ONCE && !self.waiting.is_empty() {
-                match self.submit() {
-                    Ok(()) => {}
-                    Err(SubmitError::QueueFull { .. }) if self.running.is_empty() => {
-                        tokio::time::sleep(QUEUE_PAUSE).await;
-                    }
-                    Err(SubmitError::QueueFull { .. }) => break,
-                    Err(error) => return Some(Err(submit_error(error).into())),
+            match self.fill() {
+                Err(SubmitError::QueueFull { .. }) if self.running.is_empty() => {
+                    tokio::time::sleep(QUEUE_PAUSE).await;
+                    continue;
                 }
+                Ok(()) | Err(SubmitError::QueueFull { .. }) => {}
+                Err(error) => return Some(Err(self.fail(submit_error(error)))),
             }
             tokio::select! {
                 // What the engine has said already comes first.
@@ -106,11 +113,36 @@ impl Choices {
                 event = self.running.next() => match event {
                     // Those that ran are over; others may wait.
                     None if !self.waiting.is_empty() => {}
-                    event => return event.map(Ok),
+                    None => return None,
+                    Some(event) => {
+                        self.note(&event.1);
+                        return Some(Ok(event));
+                    }
                 },
-                reason = self.abandoned.told() => return Some(Err(failure(reason).into())),
+                reason = self.abandoned.told() => return Some(Err(self.fail(failure(reason)))),
             }
         }
+    }
+
+    fn note(&mut self, event: &EngineEvent) {
+        if let EngineEvent::End { reason, .. } = event {
+            self.n_open -= 1;
+            let reason = EndReason::from(*reason);
+            self.has_failed |= matches!(reason, EndReason::Failed { .. } | EndReason::Interrupted);
+        }
+    }
+
+    fn fail(&mut self, error: ChatError) -> ApiError {
+        self.has_failed = true;
+        error.into()
+    }
+
+    /// Asks the engine for as many of those that wait as it takes on.
+    fn fill(&mut self) -> Result<(), SubmitError> {
+        while self.running.len() < AT_ONCE && !self.waiting.is_empty() {
+            self.submit()?;
+        }
+        Ok(())
     }
 
     fn submit(&mut self) -> Result<(), SubmitError> {
@@ -124,6 +156,7 @@ impl Choices {
                 let stopwatch = Stopwatch::new(self.arrived);
                 let taken = Taken { index, generation, stopwatch, server: self.server.clone(), is_over: false };
                 self.running.push(taken.events());
+                self.n_open += 1;
                 Ok(())
             }
             Err(error) => {
@@ -159,10 +192,10 @@ impl Taken {
     }
 }
 
-impl Drop for Taken {
+impl Drop for Choices {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.server.metrics.client_gone();
+        for _ in 0..self.n_open {
+            self.server.metrics.given_up(self.has_failed);
         }
     }
 }

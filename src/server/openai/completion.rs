@@ -11,7 +11,8 @@ use axum::{
 use serde_json::Value;
 
 use super::{
-    answer::{Answer, Echo, Head, Kind},
+    answer::{Answer, Echo, Kind},
+    body::Head,
     choices::{Choices, Request},
     error::ApiError,
     fields::{Fields, wrong},
@@ -38,6 +39,9 @@ use crate::{
 /// Most prompts of one request.
 const MOST_PROMPTS: usize = 256;
 
+/// Most log-probabilities of one request, with the likeliest tokens beside each: some 100 MB while they are told.
+const MOST_LOGPROBS: usize = 1 << 20;
+
 /// One prompt as it was given.
 enum Prompt {
     Text(String),
@@ -53,13 +57,13 @@ pub async fn completions(State(server): State<Arc<Server>>, body: Bytes) -> Resu
     let mut fields = Fields::read(&body)?;
     let ready = server.ready()?;
     let drawing = Drawing::read(&mut fields, &ready, &["max_tokens"], 0)?;
-    let top = fields.whole_up_to("logprobs", MOST_TOP)?;
+    let top = fields.whole("logprobs", 0..=MOST_TOP)?;
     let echo = match (fields.flag("echo")?, top) {
         (false, _) => Echo::Nothing,
         (true, None) => Echo::Text,
         (true, Some(_)) => Echo::Logprobs,
     };
-    let (mut requests, mut answers) = (Vec::new(), Vec::new());
+    let (mut requests, mut answers, mut n_told) = (Vec::new(), Vec::new(), 0);
     for prompt in prompts(&mut fields)? {
         let answer = |index| Answer::new(Kind::Text, index);
         match &ready.engine {
@@ -67,6 +71,8 @@ pub async fn completions(State(server): State<Arc<Server>>, body: Bytes) -> Resu
                 let context = ready.model.context_length;
                 let logprobs = LogprobsRequest { generated: top, prompt: top.filter(|_| echo == Echo::Logprobs) };
                 let asked = of_local(&server, local, prompt, &drawing, (context, logprobs)).await?;
+                let n_echoed = if echo == Echo::Logprobs { asked.prompt_ids.len() } else { 0 };
+                n_told += drawing.n as usize * (n_echoed + asked.sampling.max_new_tokens as usize);
                 for index in 0..drawing.n {
                     let request = GenerationRequest { seed: drawing.seed_of(index), ..asked.clone() };
                     answers.push(answer(index).with_prompt(local.prompts.tokenizer(), &asked.prompt_ids, echo));
@@ -81,6 +87,7 @@ pub async fn completions(State(server): State<Arc<Server>>, body: Bytes) -> Resu
                     Prompt::Text(text) => RemotePrompt::Text(text),
                     Prompt::Ids(ids) => RemotePrompt::Ids(ids.into()),
                 };
+                n_told += drawing.n as usize * drawing.sampling.max_new_tokens as usize;
                 for index in 0..drawing.n {
                     let request = drawing.remote_request(prompt.clone(), index, top);
                     answers.push(answer(index));
@@ -89,8 +96,24 @@ pub async fn completions(State(server): State<Arc<Server>>, body: Bytes) -> Resu
             }
         }
     }
+    check_told(n_told, top)?;
     let head = Head::new(Kind::Text, &ready.model.name);
     deliver(head, answers, Choices::begin(&server, requests, arrived)?, drawing.delivery).await
+}
+
+/// Refuses more log-probabilities than there is memory for.
+fn check_told(n_tokens: usize, top: Option<u32>) -> Result<(), ApiError> {
+    let n_told = top.map_or(0, |top| n_tokens.saturating_mul(top as usize + 1));
+    if n_told <= MOST_LOGPROBS {
+        return Ok(());
+    }
+    Err(ApiError::field(
+        "logprobs",
+        format!(
+            "logprobs asks for up to {n_told} numbers, of {n_tokens} tokens in all, expected at most {MOST_LOGPROBS}\n\
+             hint: send fewer prompts, or a smaller logprobs, n or max_tokens"
+        ),
+    ))
 }
 
 /// What the engine in this program is asked for one prompt.

@@ -54,11 +54,11 @@ impl ApiError {
         Self { code: Some("unsupported_parameter"), ..Self::field(param, message) }
     }
 
-    /// A value outside its bounds; `param` is what the field is called here.
+    /// A value outside its bounds.
     #[must_use]
-    pub fn out_of_range(mut error: OutOfRange, param: &'static str) -> Self {
-        error.name = param;
-        Self { error: error.into(), param: Some(param.to_owned()), code: None }
+    pub fn out_of_range(error: OutOfRange) -> Self {
+        let param = error.name.to_owned();
+        Self { error: error.into(), param: Some(param), code: None }
     }
 
     /// Another model than the one that is loaded.
@@ -162,7 +162,11 @@ fn no_such(status: StatusCode) -> Shape {
         StatusCode::METHOD_NOT_ALLOWED => {
             ("this path is asked for with another method".to_owned(), "method_not_allowed")
         }
-        _ => (format!("there is no such path; expected {}", PATHS.join(", ")), "not_found"),
+        StatusCode::NOT_FOUND => (format!("there is no such path; expected {}", PATHS.join(", ")), "not_found"),
+        _ => (
+            "the request cannot be read; expected a path and headers as OpenAI's clients send them".to_owned(),
+            "malformed",
+        ),
     };
     Shape { message, r#type: kind(status), param: None, code: code.to_owned() }
 }

@@ -3,9 +3,12 @@
 //!
 //! Knows JSON and no meaning. A field that is `null` counts as absent, as OpenAI has it.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use crate::chat::error::{ChatError, ErrorCode};
 
 /// Most characters of a wrong value that are told.
 const TOLD_CHARS: usize = 60;
@@ -61,23 +64,40 @@ impl Fields {
         }
     }
 
-    /// A whole number from 0 up to the largest seed there is.
-    pub(super) fn whole(&mut self, name: &str) -> Result<Option<u64>, ApiError> {
-        let Some(value) = self.take(name) else { return Ok(None) };
-        let number = value.as_u64().or_else(|| {
-            // Written as 1.0 or 1e3 it is the same number.
-            let float = value.as_f64().filter(|float| float.fract() == 0.0 && (0.0..9e15).contains(float));
-            float.map(|float| float as u64)
-        });
-        number.map(Some).ok_or_else(|| wrong(name, &value, "a whole number of at least 0"))
+    /// A whole number within these bounds.
+    pub(super) fn whole(&mut self, name: &str, bounds: RangeInclusive<u32>) -> Result<Option<u32>, ApiError> {
+        self.take(name).map(|value| whole(name, &value, bounds)).transpose()
     }
 
-    /// A whole number from 0 up to `most`.
-    pub(super) fn whole_up_to(&mut self, name: &str, most: u32) -> Result<Option<u32>, ApiError> {
-        let Some(number) = self.whole(name)? else { return Ok(None) };
-        let small = u32::try_from(number).ok().filter(|number| *number <= most);
-        small.map(Some).ok_or_else(|| ApiError::field(name, format!("{name} is {number}, expected 0 to {most}")))
+    /// A whole number of 64 bits, with a sign or without one, as bits.
+    pub(super) fn bits(&mut self, name: &str) -> Result<Option<u64>, ApiError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let bits = value.as_u64().or_else(|| as_i64(&value).map(i64::cast_unsigned));
+        bits.map(Some).ok_or_else(|| wrong(name, &value, "a whole number of 64 bits"))
     }
+}
+
+/// A whole number within these bounds.
+pub(super) fn whole(name: &str, value: &Value, bounds: RangeInclusive<u32>) -> Result<u32, ApiError> {
+    let number = as_i64(value).and_then(|number| u32::try_from(number).ok());
+    number.filter(|number| bounds.contains(number)).ok_or_else(|| {
+        let (least, most) = bounds.into_inner();
+        if as_i64(value).is_some() {
+            let message = format!("{name} is {value}, expected {least} to {most}");
+            return ApiError::from(ChatError::new(ErrorCode::SettingOutOfRange, message)).about(name);
+        }
+        wrong(name, value, &format!("a whole number from {least} to {most}"))
+    })
+}
+
+/// Written as 1.0 or 1e3 it is a whole number too.
+fn as_i64(value: &Value) -> Option<i64> {
+    const BOUND: f64 = 9_223_372_036_854_775_808.0;
+    value.as_i64().or_else(|| {
+        // OpenAI's own bounds for a seed, as a float can hold them, are a little beyond 64 bits.
+        let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= BOUND);
+        float.map(|float| float as i64)
+    })
 }
 
 /// A value of the wrong type.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     error::ApiError,
-    fields::{Fields, wrong},
+    fields::{Fields, whole, wrong},
 };
 use crate::{
     chat::settings::{MAX_SEED, Sampling, Settings},
@@ -20,6 +20,9 @@ use crate::{
 /// Most answers to one prompt.
 const MOST_CHOICES: u32 = 8;
 
+/// Most tokens that stay in a draw.
+const MOST_TOP_K: u32 = 100;
+
 /// Most stop strings, and most bytes of one.
 const MOST_STOPS: usize = 16;
 const MOST_STOP_BYTES: usize = 1024;
@@ -28,7 +31,7 @@ const MOST_STOP_BYTES: usize = 1024;
 pub(super) const MOST_TOP: u32 = 20;
 
 /// What would change the answer and is not there, and what to do instead.
-const UNSUPPORTED: [(&str, Means, &str); 27] = [
+const UNSUPPORTED: &[(&str, Means, &str)] = &[
     ("tools", Means::Filled, "describe tools in a message, and give their results back as role tool"),
     ("functions", Means::Filled, "describe tools in a message, and give their results back as role tool"),
     ("tool_choice", Means::Not("none"), "there are no tools to choose from"),
@@ -38,7 +41,6 @@ const UNSUPPORTED: [(&str, Means, &str); 27] = [
     ("presence_penalty", Means::NotZero, "this model's penalty is repetition_penalty"),
     ("frequency_penalty", Means::NotZero, "this model's penalty is repetition_penalty"),
     ("length_penalty", Means::NotOne, "answers are drawn, not searched for"),
-    ("best_of", Means::NotOne, "ask for n answers and choose one"),
     ("use_beam_search", Means::True, "answers are drawn, not searched for"),
     ("min_p", Means::NotZero, "use top_p"),
     ("min_tokens", Means::NotZero, "use ignore_eos with max_tokens"),
@@ -51,11 +53,28 @@ const UNSUPPORTED: [(&str, Means, &str); 27] = [
     ("guided_choice", Means::Filled, "compare log-probabilities of /v1/completions with echo"),
     ("guided_grammar", Means::Filled, "ask for the form in a message"),
     ("structured_outputs", Means::Filled, "ask for the form in a message"),
+    ("json_schema", Means::Filled, "ask for the form in a message"),
+    ("grammar", Means::Filled, "ask for the form in a message"),
+    ("regex", Means::Filled, "ask for the form in a message"),
+    ("ebnf", Means::Filled, "ask for the form in a message"),
     ("logits_processors", Means::Filled, "there is no code that is run between model and draw"),
     ("suffix", Means::Filled, "texts are gone on with at their end only"),
     ("audio", Means::Filled, "the model reads and writes text"),
     ("chat_template", Means::Filled, "the prompt format is the model's own, see --prompt_format"),
+    ("chat_template_kwargs", Means::Filled, "the prompt format is the model's own, see --prompt_format"),
+    ("add_generation_prompt", Means::False, "use /v1/completions for a prompt of your own"),
+    ("continue_final_message", Means::True, "use /v1/completions for a prompt of your own"),
+    ("documents", Means::Filled, "write them into a message"),
     ("prompt_logprobs", Means::NotZero, "use echo with logprobs in /v1/completions"),
+    ("truncate_prompt_tokens", Means::Filled, "send the part of the prompt that is to be read"),
+    ("include_stop_str_in_output", Means::True, "a stop string is no part of the answer"),
+    ("skip_special_tokens", Means::False, "special tokens give no text"),
+    ("n_predict", Means::NotMinusOne, "use max_tokens"),
+    ("mirostat", Means::NotZero, "use top_p"),
+    ("dry_multiplier", Means::NotZero, "use repetition_penalty"),
+    ("xtc_probability", Means::NotZero, "use temperature"),
+    ("dynatemp_range", Means::NotZero, "use temperature"),
+    ("samplers", Means::Filled, "the order is fixed: repetition_penalty, temperature, top_k, top_p"),
 ];
 
 /// Which values of a field change the answer.
@@ -71,8 +90,12 @@ enum Means {
     NotZero,
     /// All but 1.
     NotOne,
+    /// All but -1.
+    NotMinusOne,
     /// True.
     True,
+    /// False.
+    False,
 }
 
 impl Means {
@@ -90,7 +113,9 @@ impl Means {
             Self::NotText => value["type"] != "text",
             Self::NotZero => value.as_f64() != Some(0.0),
             Self::NotOne => value.as_f64() != Some(1.0),
+            Self::NotMinusOne => value.as_f64() != Some(-1.0),
             Self::True => value != &Value::Bool(false),
+            Self::False => value != &Value::Bool(true),
         }
     }
 }
@@ -134,33 +159,31 @@ impl Drawing {
     ) -> Result<Self, ApiError> {
         check_model(fields, ready)?;
         refuse_unsupported(fields)?;
-        let mut bound = None;
+        let mut most = None;
         for name in longest {
-            let found = fields.whole_up_to(name, u32::MAX)?;
-            bound = bound.or(found.map(|found| (*name, found)));
+            let found = fields.whole(name, least..=ready.model.longest_answer)?;
+            most = most.or(found);
         }
-        let (bound_name, most) = bound.map_or(("max_tokens", None), |(name, most)| (name, Some(most)));
         // A prompt's log-probabilities alone: a bound that the page does not have.
         let is_for_none = least == 0 && most == Some(0);
         let settings = Settings {
             temperature: fields.number("temperature")?,
             top_k: top_k(fields)?,
             top_p: fields.number("top_p")?,
-            repetition_penalty: fields.number("repetition_penalty")?,
+            // The second is llama.cpp's word for it; upstream servers are sent both.
+            repetition_penalty: fields.number("repetition_penalty")?.or(fields.number("repeat_penalty")?),
             max_new_tokens: if is_for_none { Some(1) } else { most },
-            seed: fields.whole("seed")?,
+            // Of larger seeds the lower bits count.
+            seed: fields.bits("seed")?.map(|seed| seed & MAX_SEED),
         };
         let resolved = settings.resolve(&ready.model.defaults, ready.model.longest_answer);
-        let mut sampling = resolved.map_err(|error| {
-            let name = if error.name == "max_new_tokens" { bound_name } else { error.name };
-            ApiError::out_of_range(error, name)
-        })?;
+        let mut sampling = resolved.map_err(ApiError::out_of_range)?;
         if is_for_none {
             sampling.max_new_tokens = 0;
         }
-        let n = fields.whole_up_to("n", MOST_CHOICES)?.unwrap_or(1);
-        if n == 0 {
-            return Err(ApiError::field("n", format!("n is 0, expected 1 to {MOST_CHOICES}")));
+        let n = fields.whole("n", 1..=MOST_CHOICES)?.unwrap_or(1);
+        if fields.take("best_of").is_some_and(|best_of| best_of != n) {
+            return Err(ApiError::unsupported("best_of", "ask for n answers and choose one"));
         }
         Ok(Self {
             sampling,
@@ -210,7 +233,8 @@ impl Drawing {
     }
 }
 
-fn check_model(fields: &mut Fields, ready: &Ready) -> Result<(), ApiError> {
+/// Refuses another model's name.
+pub(super) fn check_model(fields: &mut Fields, ready: &Ready) -> Result<(), ApiError> {
     match fields.text("model")? {
         Some(name) if name != ready.model.name => Err(ApiError::model(&name, &ready.model.name)),
         Some(_) | None => Ok(()),
@@ -218,7 +242,7 @@ fn check_model(fields: &mut Fields, ready: &Ready) -> Result<(), ApiError> {
 }
 
 fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
-    for (name, means, hint) in UNSUPPORTED {
+    for &(name, means, hint) in UNSUPPORTED {
         if fields.take(name).is_some_and(|value| means.changes(&value)) {
             return Err(ApiError::unsupported(name, hint));
         }
@@ -235,11 +259,8 @@ fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
 fn top_k(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
     match fields.take("top_k") {
         None => Ok(None),
-        Some(value) if value == -1 => Ok(Some(0)),
-        Some(value) => {
-            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-            number.map(Some).ok_or_else(|| wrong("top_k", &value, "a whole number from 0 to 100"))
-        }
+        Some(value) if value.as_f64() == Some(-1.0) => Ok(Some(0)),
+        Some(value) => whole("top_k", &value, 0..=MOST_TOP_K).map(Some),
     }
 }
 

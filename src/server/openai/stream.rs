@@ -3,6 +3,13 @@
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
+use super::{
+    answer::{Answer, whole},
+    body::{self, Head},
+    choices::Choices,
+    error::ApiError,
+    sampling::Delivery,
+};
 use axum::{
     Json,
     body::Body,
@@ -11,14 +18,6 @@ use axum::{
         IntoResponse, Sse,
         sse::{Event, KeepAlive},
     },
-};
-use serde_json::Value;
-
-use super::{
-    answer::{Answer, Head, whole},
-    choices::Choices,
-    error::ApiError,
-    sampling::Delivery,
 };
 
 /// A comment goes out where nothing else did for this long, so that a peer that is gone is noticed.
@@ -40,12 +39,15 @@ struct Stream {
 /// Where one that is told whole failed; a stream has its errors in it.
 pub(super) async fn deliver(
     head: Head,
-    answers: Vec<Answer>,
+    mut answers: Vec<Answer>,
     choices: Choices,
     delivery: Delivery,
 ) -> Result<Response<Body>, ApiError> {
     match delivery {
-        Delivery::Whole => Ok(Json(whole(&head, answers, choices).await?).into_response()),
+        Delivery::Whole => {
+            let wholes = whole(&mut answers, choices).await?;
+            Ok(Json(head.whole(&answers, &wholes)).into_response())
+        }
         Delivery::Stream => Ok(stream(head, answers, choices, false)),
         Delivery::CountedStream => Ok(stream(head, answers, choices, true)),
     }
@@ -78,7 +80,7 @@ impl Stream {
     async fn advance(&mut self) {
         let event = match self.choices.next().await {
             None => return self.end(None),
-            Some(Err(error)) => return self.end(Some(error.event())),
+            Some(Err(error)) => return self.end(Some(&error)),
             Some(Ok(event)) => event,
         };
         let (index, event) = event;
@@ -89,21 +91,24 @@ impl Stream {
             Ok(None) => {}
             Ok(Some(piece)) => {
                 let is_first = !std::mem::replace(has_begun, true);
-                let mut piece = self.head.piece(index, &piece, is_first);
-                if self.counts {
-                    // The counts are told at the end.
-                    piece["usage"] = Value::Null;
-                }
-                self.unsent.push_back(piece.to_string());
+                let piece = self.head.piece((index, answer), &piece, is_first, self.counts);
+                self.unsent.push_back(json(&piece));
             }
-            Err(error) => self.end(Some(error.event())),
+            Err(error) => self.end(Some(&error)),
         }
     }
 
-    fn end(&mut self, error: Option<Value>) {
-        let counted = (self.counts && error.is_none()).then(|| self.head.count(&self.answers));
-        self.unsent.extend(error.into_iter().chain(counted).map(|last| last.to_string()));
+    fn end(&mut self, error: Option<&ApiError>) {
+        match error {
+            Some(error) => self.unsent.push_back(error.event().to_string()),
+            None if self.counts => self.unsent.push_back(json(&self.head.count(&self.answers))),
+            None => {}
+        }
         self.unsent.push_back("[DONE]".to_owned());
         self.is_over = true;
     }
+}
+
+fn json(body: &body::Body<'_>) -> String {
+    serde_json::to_string(body).expect("invariant: an answer has string keys and finite numbers")
 }

@@ -9,6 +9,7 @@ use super::{
     completion::{ids_within, token_ids},
     error::ApiError,
     fields::Fields,
+    sampling::check_model,
 };
 use crate::{
     chat::error::{ChatError, ErrorCode},
@@ -26,6 +27,7 @@ pub(super) const MOST_TEXT_BYTES: usize = 256 * 1024;
 pub async fn tokenize(State(server): State<Arc<Server>>, body: Bytes) -> Result<Json<Value>, ApiError> {
     let mut fields = Fields::read(&body)?;
     let ready = server.ready()?;
+    check_model(&mut fields, &ready)?;
     let text = fields.text("prompt")?.ok_or_else(|| missing("prompt", "a text"))?;
     let tokens = tokenized(&server, tokenizer(&ready)?, text, "prompt").await?;
     Ok(Json(json!({ "count": tokens.len(), "max_model_len": ready.model.context_length, "tokens": tokens })))
@@ -38,6 +40,7 @@ pub async fn tokenize(State(server): State<Arc<Server>>, body: Bytes) -> Result<
 pub async fn detokenize(State(server): State<Arc<Server>>, body: Bytes) -> Result<Json<Value>, ApiError> {
     let mut fields = Fields::read(&body)?;
     let ready = server.ready()?;
+    check_model(&mut fields, &ready)?;
     let tokens = fields.take("tokens").ok_or_else(|| missing("tokens", "a list of token ids"))?;
     let tokenizer = tokenizer(&ready)?;
     let ids = token_ids("tokens", &tokens)?;
