@@ -203,7 +203,7 @@ fn register_engine(registry: &mut Registry, stats: &EngineStats) {
         ("reused_tokens", "Prompt tokens whose keys and values were reused", &stats.reused_tokens),
         ("requests_submitted", "Requests taken", &stats.submitted),
         ("requests_cancelled", "Requests cancelled", &stats.cancelled),
-        ("requests_rejected", "Requests refused because the queue was full", &stats.rejected),
+        ("requests_rejected", "Requests that found the queue full", &stats.rejected),
         ("engine_failures", "Failed steps", &stats.failures),
     ] {
         registry.register(name, help, ConstCounter::new(count.get()));

@@ -51,6 +51,8 @@ pub(super) struct Choices {
     n_open: usize,
     /// Whether one of them failed, or could not be asked for: what becomes of the others is not the client's doing.
     has_failed: bool,
+    /// When the queue, which was full, is asked again.
+    ask_again_at: Option<Instant>,
     abandoned: Abandoned,
     /// Whoever waits for the server's tasks to end waits for this.
     _task: TaskTrackerToken,
@@ -81,6 +83,7 @@ impl Choices {
             running: SelectAll::new(),
             n_open: 0,
             has_failed: false,
+            ask_again_at: None,
             abandoned,
             _task: task,
         };
@@ -99,11 +102,13 @@ impl Choices {
     /// Where the engine failed: nothing comes after that.
     pub(super) async fn next(&mut self) -> Option<Result<(usize, EngineEvent), ApiError>> {
         loop {
+            if self.running.is_empty()
+                && let Some(at) = self.ask_again_at
+            {
+                tokio::time::sleep_until(at.into()).await;
+            }
             match self.fill() {
-                Err(SubmitError::QueueFull { .. }) if self.running.is_empty() => {
-                    tokio::time::sleep(QUEUE_PAUSE).await;
-                    continue;
-                }
+                Err(SubmitError::QueueFull { .. }) if self.running.is_empty() => continue,
                 Ok(()) | Err(SubmitError::QueueFull { .. }) => {}
                 Err(error) => return Some(Err(self.fail(submit_error(error)))),
             }
@@ -137,10 +142,14 @@ impl Choices {
         error.into()
     }
 
-    /// Asks the engine for as many of those that wait as it takes on.
+    /// Asks the engine for as many of those that wait as it takes on, unless it said a moment ago that it takes none.
     fn fill(&mut self) -> Result<(), SubmitError> {
+        if self.ask_again_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        self.ask_again_at = None;
         while self.running.len() < AT_ONCE && !self.waiting.is_empty() {
-            self.submit()?;
+            self.submit().inspect_err(|_| self.ask_again_at = Some(Instant::now() + QUEUE_PAUSE))?;
         }
         Ok(())
     }
