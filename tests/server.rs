@@ -25,6 +25,8 @@ mod edge;
 mod faults;
 #[path = "server/house.rs"]
 mod house;
+#[path = "server/judging.rs"]
+mod judging;
 #[path = "server/keeping.rs"]
 mod keeping;
 #[path = "server/limits.rs"]
