@@ -92,7 +92,7 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(|error| Failure::Address(format!("the port is unknown: {error}")))?;
     println!("listening on {}", url(address, config.access_token.as_ref()));
     if let Some(warning) = config.access_token.as_ref().and_then(AccessToken::warning) {
-        eprintln!("{warning}");
+        log::warn(&warning);
     }
     if config.is_stand_in {
         println!("{}", model::STAND_IN);
@@ -207,15 +207,15 @@ fn open_storage(folder: &Path) -> Result<Storage, Failure> {
     match found {
         Found::Kept(path) => tracing::info!(path = %path.display(), "conversations are kept"),
         Found::MovedAside(path) => {
-            eprintln!(
-                "the database of conversations is corrupt; it was moved to {}, and a new one begun",
-                path.display()
-            );
+            let moved = path.display();
+            log::warn(&format!(
+                "the database of conversations is corrupt; it was moved to {moved}, and a new one begun"
+            ));
         }
-        Found::Nothing(why) => eprintln!(
+        Found::Nothing(why) => log::warn(&format!(
             "conversations are not saved: {why}; expected a folder that can be written to\n\
              hint: choose another folder with --data_dir"
-        ),
+        )),
     }
     Ok(storage)
 }
