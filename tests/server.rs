@@ -57,6 +57,8 @@ mod terminal;
 mod token;
 #[path = "server/upstream.rs"]
 mod upstream;
+#[path = "server/upstream_api.rs"]
+mod upstream_api;
 #[path = "server/upstream_faults.rs"]
 mod upstream_faults;
 #[path = "server/wall.rs"]

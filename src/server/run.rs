@@ -31,7 +31,7 @@ use super::{
     router::router,
     shutdown::{Signals, until_told},
     state::{Ready, Server},
-    terminal, watchdog,
+    terminal, upstream, watchdog,
 };
 use crate::{
     engine::{
@@ -191,12 +191,10 @@ fn take_in(
 /// Waits for an upstream server, for as long as it takes.
 async fn connect(server: &Arc<Server>, choice: UpstreamChoice) -> Result<Generator, Failure> {
     let upstream = RemoteEngine::open(choice.remote).map_err(|error| Failure::Refused(error.to_string()))?;
-    let tell = |waiting: &str| eprintln!("{}", report::printable(waiting));
+    let tell = |waiting: &str| log::warn(waiting);
     let model = upstream.connect(choice.prompt_format, choice.defaults, tell).await;
     let report = report::connected(&model, upstream.addresses());
-    let fingerprint = upstream.fingerprint(&model.name);
-    let engine = Generator::Upstream(upstream);
-    server.set_ready(Ready { engine: engine.clone(), model, fingerprint });
+    let engine = upstream::take_in(server, &upstream, model);
     // Who reads it may ask at once.
     print!("{report}");
     Ok(engine)

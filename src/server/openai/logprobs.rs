@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::engine::{
-    request::{TextLogprobs, TokenLogprobs},
+    request::{TextLogprobs, TextToken, TokenLogprobs},
     tokenizer::{ChatTokenizer, Piece},
 };
 
@@ -28,8 +28,8 @@ impl Named {
 
 impl From<TextLogprobs> for Named {
     fn from(told: TextLogprobs) -> Self {
-        let piece = |text: String| Piece { bytes: text.clone().into_bytes(), text };
-        let top = told.top.into_iter().map(|(text, logprob)| (piece(text), logprob)).collect();
+        let piece = |token: TextToken| Piece { bytes: token.bytes.unwrap_or_default(), text: token.text };
+        let top = told.top.into_iter().map(|(token, logprob)| (piece(token), logprob)).collect();
         Self { token: piece(told.token), logprob: told.logprob, top }
     }
 }
@@ -76,7 +76,11 @@ impl Told {
 
 /// Of one token of a conversation.
 pub(super) fn of_chat(told: Named) -> Told {
-    let entry = |piece: Piece, logprob: f32| json!({ "token": piece.text, "logprob": logprob.max(NOTHING), "bytes": piece.bytes });
+    let entry = |piece: Piece, logprob: f32| {
+        // Of an upstream server's token they may be unknown, which is told as null.
+        let bytes = (!piece.bytes.is_empty()).then_some(piece.bytes);
+        json!({ "token": piece.text, "logprob": logprob.max(NOTHING), "bytes": bytes })
+    };
     let top: Vec<Value> = told.top.into_iter().map(|(piece, logprob)| entry(piece, logprob)).collect();
     let mut content = entry(told.token, told.logprob);
     content["top_logprobs"] = top.into();
