@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -32,12 +31,13 @@ fn judged(program: &Program, more: &[&str]) -> Ended {
 fn what_is_in_the_way_of_a_run_or_a_report_stays_as_it_is() {
     let program = program(TEXT);
     fs::write(program.path("notes"), "mine").unwrap();
-    std::os::unix::fs::symlink("/dev/null", program.path("link")).unwrap();
+    std::os::unix::fs::symlink(program.path("notes"), program.path("link")).unwrap();
+    assert!(Command::new("mkfifo").arg(program.path("pipe")).status().unwrap().success());
     for (flags, words) in [
         (["--save=notes"].as_slice(), "notes is there already and is another file"),
         (&["--save=text.txt"], "text.txt is there already and is the text itself"),
         (&["--save=link"], "link is there already and is a link"),
-        (&["--save=/dev/null"], "/dev/null is there already and is no regular file"),
+        (&["--save=pipe"], "pipe is there already and is no regular file"),
         (&["--json=text.txt"], "text.txt is the text"),
         (&["--json=./text.txt"], "text.txt is the text"),
         (&["--json=model"], "model is a folder"),
@@ -48,7 +48,7 @@ fn what_is_in_the_way_of_a_run_or_a_report_stays_as_it_is() {
     assert_eq!(fs::read_to_string(program.path("text.txt")).unwrap(), TEXT);
     assert_eq!(fs::read_to_string(program.path("notes")).unwrap(), "mine");
     assert!(program.path("link").is_symlink() && !program.path("run").exists());
-    assert!(!Path::new("/dev/null").is_file());
+    assert!(program.path("pipe").exists() && !program.path("pipe").is_file());
 
     // What it wrote itself is written anew; what is no file is written to.
     for _ in 0..2 {
