@@ -33,6 +33,7 @@ pub mod reading;
 pub mod remote;
 pub mod request;
 pub mod room;
+pub mod same_file;
 pub mod sampling;
 pub mod scheduler;
 mod small_file;

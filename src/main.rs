@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use xverse_chat::server::{cli::Cli, run};
+use xverse_chat::server::{cli::Cli, log, run};
 
 fn main() -> ExitCode {
     let cli = Cli::from_args(std::env::args_os());
     match run::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            log::error(&failure.to_string());
             failure.exit_code()
         }
     }

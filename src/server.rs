@@ -38,4 +38,5 @@ pub mod session;
 pub mod shutdown;
 pub mod state;
 pub mod terminal;
+pub mod upstream;
 pub mod watchdog;

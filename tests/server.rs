@@ -25,6 +25,8 @@ mod edge;
 mod faults;
 #[path = "server/house.rs"]
 mod house;
+#[path = "server/judging.rs"]
+mod judging;
 #[path = "server/keeping.rs"]
 mod keeping;
 #[path = "server/limits.rs"]
@@ -55,6 +57,8 @@ mod terminal;
 mod token;
 #[path = "server/upstream.rs"]
 mod upstream;
+#[path = "server/upstream_api.rs"]
+mod upstream_api;
 #[path = "server/upstream_faults.rs"]
 mod upstream_faults;
 #[path = "server/wall.rs"]

@@ -333,6 +333,7 @@ impl Texts {
             | ErrorCode::EngineStalled
             | ErrorCode::UpstreamUnreachable
             | ErrorCode::UpstreamRefused
+            | ErrorCode::UpstreamRejected
             | ErrorCode::UpstreamBroke
             | ErrorCode::NotANumber
             | ErrorCode::Malformed

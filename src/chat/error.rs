@@ -12,7 +12,7 @@ pub enum ErrorCode {
     MessageEmpty,
     /// A message of more bytes than the limit.
     MessageTooLong,
-    /// The newest message alone does not fit the context.
+    /// The newest message alone, or a text to go on with, does not fit the context.
     PromptTooLong,
     /// A sampling value outside its bounds.
     SettingOutOfRange,
@@ -46,8 +46,10 @@ pub enum ErrorCode {
     EngineStalled,
     /// No upstream server could be reached, or all that could had too much to do.
     UpstreamUnreachable,
-    /// An upstream server refused the request.
+    /// An upstream server refused whoever asked, or knows neither address nor model.
     UpstreamRefused,
+    /// An upstream server does not take the request as it is.
+    UpstreamRejected,
     /// An upstream server failed, broke off, or sent what cannot be understood.
     UpstreamBroke,
     /// The model gave numbers that are none.
@@ -70,7 +72,7 @@ impl ErrorCode {
             | Self::PromptTooLong
             | Self::SettingOutOfRange
             | Self::RoleUnsupported => 422,
-            Self::Malformed => 400,
+            Self::Malformed | Self::UpstreamRejected => 400,
             Self::AccessDenied => 401,
             Self::NotFound => 404,
             Self::Conflict | Self::ConversationFull | Self::TooManyConversations | Self::OtherModel => 409,

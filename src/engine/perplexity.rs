@@ -29,6 +29,7 @@ use super::{
     mean::{Estimate, Mean, percentile},
     reading::Reader,
     room::KvSize,
+    same_file::is_same,
     sampling::SamplingError,
     small_file::{self, SmallFileError},
     tokenizer::ChatTokenizer,
@@ -210,7 +211,12 @@ pub fn run(options: &PerplexityOptions, progress: &mut dyn FnMut(Progress)) -> R
     let n_scored = n_scored(header.n_tokens, header.context);
     let compared = options.compare.as_deref().map(RunReader::open).transpose()?;
     compared.as_ref().map_or(Ok(()), |compared| compared.check(&header))?;
-    let create = |path: &Path| RunWriter::create(path, header.vocab_size, n_scored);
+    let create = |path: &Path| {
+        if is_same(path, &options.text) {
+            return Err(StoredRunError::Occupied { path: path.to_owned(), what: "the text itself" });
+        }
+        RunWriter::create(path, header.vocab_size, n_scored)
+    };
     let mut kept = options.save.as_deref().map(create).transpose()?;
     let loaded = load::load(&LoadOptions { kv_size: KvSize::Tokens(context), copies: None, ..options.load.clone() })?;
     header.model = description(&loaded.info, &options.load);
@@ -241,6 +247,11 @@ pub fn run(options: &PerplexityOptions, progress: &mut dyn FnMut(Progress)) -> R
         tokens_per_second: n_scored as f64 / seconds,
         comparison: measurement.distances.map(Distances::comparison),
     })
+}
+
+/// Removes what a run that was broken off has written of the file that it was to keep.
+pub fn discard(save: &Path) {
+    stored_run::discard(save);
 }
 
 fn read_text(path: &Path) -> Result<String, PerplexityError> {

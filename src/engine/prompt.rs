@@ -225,7 +225,7 @@ impl PromptBuilder {
         limit: usize,
         fit: impl FnOnce(Newest) -> Result<Vec<u32>, PromptError>,
     ) -> Result<Prompt, PromptError> {
-        let (newest, older) = self.check(turns)?;
+        let (newest, older) = check(turns, self.format)?;
         // Newest first, like the walk.
         let mut kept = vec![fit(self.newest(newest)?)?];
         let mut n_kept = kept.iter().map(Vec::len).sum::<usize>();
@@ -251,22 +251,6 @@ impl PromptBuilder {
             older.iter().take(n_dropped).filter(|turn| matches!(turn.role, Role::User | Role::Exec)).count();
         let dropped_system = n_dropped > 0 && older.first().is_some_and(|turn| turn.role == Role::System);
         Ok(Prompt { ids, dropped_turns: (0..n_dropped).collect(), dropped_rounds, dropped_system })
-    }
-
-    /// The turn to be answered and those before it, when the format can write all of them.
-    fn check<'t>(&self, turns: &'t [Turn]) -> Result<(&'t Turn, &'t [Turn]), PromptError> {
-        for (index, turn) in turns.iter().enumerate() {
-            if !self.format.supports(turn.role) {
-                return Err(PromptError::Role { role: turn.role, format: self.format });
-            }
-            if turn.role == Role::System && index > 0 {
-                return Err(PromptError::SystemNotFirst { index });
-            }
-        }
-        match turns.split_last() {
-            Some((newest, older)) if matches!(newest.role, Role::User | Role::Exec) => Ok((newest, older)),
-            _ => Err(PromptError::NothingToAnswer),
-        }
     }
 
     /// A message is encoded as one string in v1 and apart from its role mark in v2: the ids differ where the mark's last
@@ -300,6 +284,25 @@ impl PromptBuilder {
             }
             PromptFormat::V2 => Newest { body: self.older(turn)?, answer_mark: self.tokenizer.encode(ASSISTANT)? },
         })
+    }
+}
+
+/// The turn to be answered and those before it, where the format can write all of them.
+///
+/// # Errors
+/// [`PromptError::Role`], [`PromptError::SystemNotFirst`], [`PromptError::NothingToAnswer`].
+pub fn check(turns: &[Turn], format: PromptFormat) -> Result<(&Turn, &[Turn]), PromptError> {
+    for (index, turn) in turns.iter().enumerate() {
+        if !format.supports(turn.role) {
+            return Err(PromptError::Role { role: turn.role, format });
+        }
+        if turn.role == Role::System && index > 0 {
+            return Err(PromptError::SystemNotFirst { index });
+        }
+    }
+    match turns.split_last() {
+        Some((newest, older)) if matches!(newest.role, Role::User | Role::Exec) => Ok((newest, older)),
+        _ => Err(PromptError::NothingToAnswer),
     }
 }
 

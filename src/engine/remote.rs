@@ -12,7 +12,7 @@ pub mod pool;
 
 mod chunk;
 mod failure;
-
+mod logprobs;
 mod models;
 mod queue;
 mod sse;
@@ -20,15 +20,16 @@ mod task;
 mod transport;
 
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use futures::future::join_all;
-use tokio::{runtime::Handle, sync::mpsc, time::interval};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+    time::interval,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -68,7 +69,7 @@ pub struct Patience {
     pub connect: Duration,
     /// For the first token. A full queue or a long prompt over there takes minutes at worst.
     pub first_token: Duration,
-    /// For more bytes in the middle of an answer, where tokens come many a second.
+    /// For more of an answer in its middle, where tokens come many a second.
     pub between: Duration,
     /// For what comes after the answer's end: counts, and the stream's own end.
     pub after_finish: Duration,
@@ -107,6 +108,8 @@ pub struct RemoteRequest {
     pub prompt: RemotePrompt,
     /// How to draw.
     pub sampling: Sampling,
+    /// Whether somebody asked for that many tokens. Where nobody did, a text is gone on with by as many as fit.
+    pub is_bounded: bool,
     /// Seeds the draws; what that means is for the upstream to say.
     pub seed: u64,
     /// Whether the end token does not end the answer.
@@ -142,8 +145,8 @@ struct Shared {
     stats: Arc<EngineStats>,
     patience: Patience,
     closed: CancellationToken,
-    /// As the page is told; 0 before anything is known.
-    context_length: AtomicU32,
+    /// As the page is told; `None` before anything is known.
+    model: watch::Sender<Option<ModelInfo>>,
     runtime: Handle,
 }
 
@@ -165,7 +168,7 @@ impl RemoteEngine {
             stats,
             patience: options.patience,
             closed: CancellationToken::new(),
-            context_length: AtomicU32::new(0),
+            model: watch::Sender::new(None),
             runtime: Handle::current(),
         });
         Ok(Self { shared })
@@ -181,12 +184,13 @@ impl RemoteEngine {
     ) -> ModelInfo {
         let mut told = String::new();
         let mut ticks = interval(self.shared.patience.check_every);
-        let found = loop {
+        let info = move |found: &[Found]| models::info(found, prompt_format, defaults);
+        let model = loop {
             ticks.tick().await;
             let problems = self.shared.check().await;
-            let found = self.shared.pool.found();
-            if !found.is_empty() {
-                break found;
+            let known = self.shared.pool.known();
+            if !known.is_empty() {
+                break info(&known);
             }
             let waiting = format!("waiting for an upstream server: {}", problems.join("; "));
             if waiting != told {
@@ -194,10 +198,21 @@ impl RemoteEngine {
                 told = waiting;
             }
         };
-        let info = models::info(&found, prompt_format, defaults);
-        self.shared.context_length.store(info.context_length, Ordering::Relaxed);
-        self.shared.runtime.spawn(watch(Arc::downgrade(&self.shared), self.shared.closed.clone()));
-        info
+        self.shared.model.send_replace(Some(model.clone()));
+        let (shared, closed) = (Arc::downgrade(&self.shared), self.shared.closed.clone());
+        self.shared.runtime.spawn(keep_checking(shared, closed, info));
+        model
+    }
+
+    /// Waits until the upstreams say something else of their model than this, as after a start with another context.
+    pub async fn other_model(&self, than: &ModelInfo) -> ModelInfo {
+        let mut model = self.shared.model.subscribe();
+        let other = model.wait_for(|model| model.as_ref().is_some_and(|model| model != than)).await;
+        match other.ok().and_then(|model| model.clone()) {
+            Some(other) => other,
+            // What tells it lives as long as this does.
+            None => std::future::pending().await,
+        }
     }
 
     /// Asks for an answer.
@@ -268,7 +283,20 @@ impl RemoteEngine {
 
 impl Shared {
     fn context_length(&self) -> u32 {
-        self.context_length.load(Ordering::Relaxed)
+        self.model.borrow().as_ref().map_or(0, |model| model.context_length)
+    }
+
+    /// Takes over what the upstreams say of their model now.
+    fn take_over(&self, now: ModelInfo) {
+        let context_length = now.context_length;
+        let is_other = self.model.send_if_modified(|model| {
+            let is_other = model.as_ref() != Some(&now);
+            *model = Some(now);
+            is_other
+        });
+        if is_other {
+            tracing::warn!(context_length, "the upstream servers say something else of their model than before");
+        }
     }
 
     /// Checks all upstreams at once; what is wrong with those that are not well.
@@ -293,8 +321,8 @@ impl Shared {
     }
 }
 
-/// Checks all upstreams now and then, as long as there is anybody who could ask them.
-async fn watch(shared: Weak<Shared>, closed: CancellationToken) {
+/// Checks all upstreams now and then, as long as there is anybody who could ask them, and takes over what they say.
+async fn keep_checking(shared: Weak<Shared>, closed: CancellationToken, info: impl Fn(&[Found]) -> ModelInfo) {
     let Some(every) = shared.upgrade().map(|shared| shared.patience.check_every) else { return };
     let mut ticks = interval(every);
     loop {
@@ -304,5 +332,6 @@ async fn watch(shared: Weak<Shared>, closed: CancellationToken) {
         }
         let Some(shared) = shared.upgrade() else { return };
         shared.check().await;
+        shared.take_over(info(&shared.pool.known()));
     }
 }

@@ -62,11 +62,22 @@ pub struct TokenLogprobs {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextLogprobs {
     /// The token that stands there.
-    pub token: String,
+    pub token: TextToken,
     /// Its natural log-probability.
     pub logprob: f32,
     /// The likeliest tokens with theirs, likeliest first.
-    pub top: Vec<(String, f32)>,
+    pub top: Vec<(TextToken, f32)>,
+    /// Characters of the text before it, where the upstream says.
+    pub text_offset: Option<usize>,
+}
+
+/// A token of an upstream server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextToken {
+    /// Its text, or what stands for it where it is none by itself.
+    pub text: String,
+    /// The bytes it adds to a text, where they are known.
+    pub bytes: Option<Vec<u8>>,
 }
 
 /// What happens to a request, in this order.
@@ -152,9 +163,11 @@ pub enum EngineEnd {
     ShuttingDown,
     /// No upstream server could be reached, or all that could had too much to do.
     UpstreamUnreachable,
-    /// An upstream server refused the request.
+    /// An upstream server refused whoever asked, or knows neither address nor model.
     UpstreamRefused,
-    /// The newest message alone does not fit the upstream's context.
+    /// An upstream server does not take the request as it is.
+    UpstreamRejected,
+    /// The newest message alone, or a text to go on with, does not fit the upstream's context.
     UpstreamTooLong,
     /// An upstream server failed, broke off, or sent what cannot be understood.
     UpstreamBroke,
@@ -172,6 +185,7 @@ impl From<EngineEnd> for EndReason {
             EngineEnd::ShuttingDown => Self::Interrupted,
             EngineEnd::UpstreamUnreachable => Self::Failed { code: ErrorCode::UpstreamUnreachable },
             EngineEnd::UpstreamRefused => Self::Failed { code: ErrorCode::UpstreamRefused },
+            EngineEnd::UpstreamRejected => Self::Failed { code: ErrorCode::UpstreamRejected },
             EngineEnd::UpstreamTooLong => Self::Failed { code: ErrorCode::PromptTooLong },
             EngineEnd::UpstreamBroke => Self::Failed { code: ErrorCode::UpstreamBroke },
         }

@@ -1,5 +1,5 @@
-//! What is written to the terminal about requests: number, method, path, status and time; never a body, never a message's
-//! text, never what stands behind the path's question mark.
+//! What is written to standard error: about requests number, method, path, status and time, never a body, never a message's
+//! text, never what stands behind the path's question mark; and what whoever runs the program has to know.
 
 use std::time::Instant;
 
@@ -12,6 +12,8 @@ use axum::{
 use tracing::level_filters::LevelFilter;
 use uuid::Uuid;
 
+use super::report::printable;
+
 /// Carries a request's number to whoever asked, so that what went wrong can be found in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -19,14 +21,35 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// it is not set), for people, or as a JSON object a line where `XVERSE_LOG_FORMAT` is `json`. A second call does nothing.
 pub fn start() {
     let level = std::env::var("XVERSE_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::WARN);
-    let is_json = std::env::var("XVERSE_LOG_FORMAT").is_ok_and(|format| format == "json");
     let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
     // Fails only where somebody else has set one, which is then the one to write to.
-    drop(if is_json {
+    drop(if is_json() {
         tracing::subscriber::set_global_default(subscriber.json().flatten_event(true).finish())
     } else {
         tracing::subscriber::set_global_default(subscriber.finish())
     });
+}
+
+fn is_json() -> bool {
+    std::env::var("XVERSE_LOG_FORMAT").is_ok_and(|format| format == "json")
+}
+
+/// Says what whoever runs the program has to know: as it is to people, as an event where each line is one.
+pub fn warn(text: &str) {
+    if is_json() {
+        tracing::warn!("{text}");
+    } else {
+        eprintln!("{}", printable(text));
+    }
+}
+
+/// Says in the same way why the program ends.
+pub fn error(text: &str) {
+    if is_json() {
+        tracing::error!("{text}");
+    } else {
+        eprintln!("{}", printable(text));
+    }
 }
 
 /// Notes each request under a random number when it has been answered; a stream when it begins.

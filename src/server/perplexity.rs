@@ -2,15 +2,20 @@
 
 use std::{
     fmt::Write,
-    path::Path,
+    io,
+    path::{Path, PathBuf},
+    process, thread,
     time::{Duration, Instant},
 };
+
+use tokio::runtime;
 
 use super::{
     cli::PerplexityArgs,
     config::model,
     failure::Failure,
     report::{self, printable},
+    shutdown::Signals,
 };
 use crate::engine::{
     backend::cuda::CudaSettings,
@@ -18,6 +23,7 @@ use crate::engine::{
     mean::Estimate,
     perplexity::{self, Comparison, PerplexityError, PerplexityOptions, Progress, Report},
     room::KvSize,
+    same_file::is_same,
 };
 
 /// Time between two lines that say how far it is.
@@ -29,6 +35,12 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// [`Failure::Refused`] for a model, a text or a file that is refused, [`Failure::Device`] for a step that failed.
 pub fn perplexity(args: &PerplexityArgs) -> Result<String, Failure> {
     let choice = model::resolve(&args.model, Path::new("."))?;
+    if let Some(json) = &args.json {
+        check_json(json, args)?;
+    }
+    if let Some(save) = &args.save {
+        discard_when_told_to_end(save.clone())?;
+    }
     let options = PerplexityOptions {
         load: LoadOptions {
             model_path: choice.model_path,
@@ -72,6 +84,32 @@ pub fn perplexity(args: &PerplexityArgs) -> Result<String, Failure> {
         report::write_json(path, &report)?;
     }
     Ok(table(&report))
+}
+
+/// Refuses a report that would take the place of what is read or kept, before hours have gone into it.
+fn check_json(json: &Path, args: &PerplexityArgs) -> Result<(), Failure> {
+    let others =
+        [("the text", Some(&args.file)), ("--save's", args.save.as_ref()), ("--compare's", args.compare.as_ref())];
+    let what = others.into_iter().find(|(_, path)| path.is_some_and(|path| is_same(path, json)));
+    let what = what.map(|(what, _)| what).or(json.is_dir().then_some("a folder"));
+    what.map_or(Ok(()), |what| {
+        let message =
+            format!("{} is {what}, expected a file for the report\nhint: --json names a file", json.display());
+        Err(Failure::Refused(message))
+    })
+}
+
+/// Where the program is told to end, removes what is half written and ends it, with the status that shells give for that.
+fn discard_when_told_to_end(save: PathBuf) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::Device(format!("signals cannot be listened to: {error}"));
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let mut signals = runtime.block_on(async { Signals::listen() }).map_err(failed)?;
+    thread::spawn(move || {
+        let signal = runtime.block_on(signals.next_kind());
+        perplexity::discard(&save);
+        process::exit(128 + signal.as_raw_value());
+    });
+    Ok(())
 }
 
 /// How far it is, and how long the rest may take.

@@ -31,7 +31,7 @@ use super::{
     router::router,
     shutdown::{Signals, until_told},
     state::{Ready, Server},
-    terminal, watchdog,
+    terminal, upstream, watchdog,
 };
 use crate::{
     engine::{
@@ -92,7 +92,7 @@ async fn serve_until_told(config: Config) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(|error| Failure::Address(format!("the port is unknown: {error}")))?;
     println!("listening on {}", url(address, config.access_token.as_ref()));
     if let Some(warning) = config.access_token.as_ref().and_then(AccessToken::warning) {
-        eprintln!("{warning}");
+        log::warn(&warning);
     }
     if config.is_stand_in {
         println!("{}", model::STAND_IN);
@@ -191,12 +191,10 @@ fn take_in(
 /// Waits for an upstream server, for as long as it takes.
 async fn connect(server: &Arc<Server>, choice: UpstreamChoice) -> Result<Generator, Failure> {
     let upstream = RemoteEngine::open(choice.remote).map_err(|error| Failure::Refused(error.to_string()))?;
-    let tell = |waiting: &str| eprintln!("{}", report::printable(waiting));
+    let tell = |waiting: &str| log::warn(waiting);
     let model = upstream.connect(choice.prompt_format, choice.defaults, tell).await;
     let report = report::connected(&model, upstream.addresses());
-    let fingerprint = upstream.fingerprint(&model.name);
-    let engine = Generator::Upstream(upstream);
-    server.set_ready(Ready { engine: engine.clone(), model, fingerprint });
+    let engine = upstream::take_in(server, &upstream, model);
     // Who reads it may ask at once.
     print!("{report}");
     Ok(engine)
@@ -207,15 +205,15 @@ fn open_storage(folder: &Path) -> Result<Storage, Failure> {
     match found {
         Found::Kept(path) => tracing::info!(path = %path.display(), "conversations are kept"),
         Found::MovedAside(path) => {
-            eprintln!(
-                "the database of conversations is corrupt; it was moved to {}, and a new one begun",
-                path.display()
-            );
+            let moved = path.display();
+            log::warn(&format!(
+                "the database of conversations is corrupt; it was moved to {moved}, and a new one begun"
+            ));
         }
-        Found::Nothing(why) => eprintln!(
+        Found::Nothing(why) => log::warn(&format!(
             "conversations are not saved: {why}; expected a folder that can be written to\n\
              hint: choose another folder with --data_dir"
-        ),
+        )),
     }
     Ok(storage)
 }

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -25,6 +26,9 @@ use xverse_chat::engine::remote::address::Address;
 /// What an upstream says where its script says nothing else.
 pub const SAID: [&str; 4] = ["One", " **two**", " three", ".\n"];
 
+/// Between two pieces that are the same.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// One response.
 #[derive(Clone)]
 pub struct Act {
@@ -39,6 +43,8 @@ pub enum Piece {
     Bytes(String),
     /// Nothing more until the gate lets one through.
     Gate(Gate),
+    /// This, again and again, and nothing more.
+    Endless(String),
     /// Nothing more at all.
     Hang,
     /// The connection breaks.
@@ -60,6 +66,8 @@ pub struct Stub {
 #[derive(Default)]
 struct Seen {
     is_ill: AtomicBool,
+    /// What it says of its model instead of what it does otherwise.
+    model: Mutex<Option<(&'static str, u32)>>,
     script: Mutex<VecDeque<Act>>,
     /// For every request that the script says nothing of.
     otherwise: Mutex<Option<Act>>,
@@ -145,6 +153,7 @@ impl Stub {
         let router = Router::new()
             .route("/v1/models", get(models))
             .route("/v1/chat/completions", post(answer))
+            .route("/v1/completions", post(answer))
             .with_state(seen.clone());
         // So that nobody comes back over an old connection to one that has left.
         let router = router.layer(map_response(async |mut response: Response<Body>| {
@@ -174,6 +183,11 @@ impl Stub {
         self.seen.is_ill.store(is_ill, Ordering::SeqCst);
     }
 
+    /// From here on it has another model, with a context of so many tokens.
+    pub fn set_model(&self, name: &'static str, context: u32) {
+        *self.seen.model.lock().unwrap() = Some((name, context));
+    }
+
     /// Listens no more.
     pub fn leave(&self) {
         self.serving.abort();
@@ -200,7 +214,8 @@ async fn models(State(seen): State<Arc<Seen>>, headers: HeaderMap) -> Response<B
     if seen.is_ill.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    Json(json!({ "object": "list", "data": [{ "id": "stub-model", "max_model_len": 1024 }] })).into_response()
+    let (name, context) = seen.model.lock().unwrap().unwrap_or(("stub-model", 1024));
+    Json(json!({ "object": "list", "data": [{ "id": name, "max_model_len": context }] })).into_response()
 }
 
 async fn answer(State(seen): State<Arc<Seen>>, headers: HeaderMap, Json(body): Json<Value>) -> Response<Body> {
@@ -213,7 +228,11 @@ async fn answer(State(seen): State<Arc<Seen>>, headers: HeaderMap, Json(body): J
     let act = next.or_else(|| seen.otherwise.lock().unwrap().clone()).unwrap_or_else(Act::answer);
     seen.open.fetch_add(1, Ordering::SeqCst);
     let open = Open(seen.open.clone());
-    let pieces = stream::iter(act.pieces).filter_map(move |piece| {
+    let pieces = stream::iter(act.pieces).flat_map(|piece| match piece {
+        Piece::Endless(text) => stream::iter(std::iter::repeat(Piece::Bytes(text))).then(after_a_while).boxed(),
+        piece => stream::iter([piece]).boxed(),
+    });
+    let pieces = pieces.filter_map(move |piece| {
         let _open = &open;
         sent(piece)
     });
@@ -224,6 +243,13 @@ async fn answer(State(seen): State<Arc<Seen>>, headers: HeaderMap, Json(body): J
     response.body(Body::from_stream(pieces)).unwrap()
 }
 
+async fn after_a_while(piece: Piece) -> Piece {
+    // The first tick of one comes at once.
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PAUSE, PAUSE);
+    ticks.tick().await;
+    piece
+}
+
 async fn sent(piece: Piece) -> Option<Result<Bytes, std::io::Error>> {
     match piece {
         Piece::Bytes(text) => Some(Ok(text.into())),
@@ -231,7 +257,7 @@ async fn sent(piece: Piece) -> Option<Result<Bytes, std::io::Error>> {
             gate.0.acquire().await.unwrap().forget();
             None
         }
-        Piece::Hang => std::future::pending().await,
+        Piece::Endless(_) | Piece::Hang => std::future::pending().await,
         Piece::Die => {
             // What came before is sent where the next piece is not there at once, and forgotten otherwise.
             tokio::task::yield_now().await;

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
     time::Instant,
@@ -74,6 +74,8 @@ fn interrupt(child: &Child) {
 struct Said {
     parts: Receiver<Vec<u8>>,
     so_far: Vec<u8>,
+    /// All of it, what was waited for included.
+    all: Vec<u8>,
 }
 
 impl Said {
@@ -85,7 +87,7 @@ impl Said {
                 && sender.send(part[..n].to_vec()).is_ok()
             {}
         });
-        Self { parts, so_far: Vec::new() }
+        Self { parts, so_far: Vec::new(), all: Vec::new() }
     }
 
     /// Waits until this has been said, after what was waited for before.
@@ -99,6 +101,7 @@ impl Said {
             let part = self.parts.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             let said = || String::from_utf8_lossy(&self.so_far);
             let part = part.unwrap_or_else(|error| panic!("waiting for {text:?}: {error} after {:?}", said()));
+            self.all.extend(&part);
             self.so_far.extend(part);
         };
         self.so_far.drain(..at + text.len());
@@ -265,16 +268,69 @@ fn it_ends_quietly_where_nobody_reads_on() {
     assert_eq!(stderr, "");
 }
 
+/// The program in a terminal of this kind, and what is typed there.
+fn in_a_terminal(program: &Program, term: &str, more: &[&str]) -> (Child, ChildStdin, Said) {
+    // A shell that stays in between would take an interrupt for its own and end with 130.
+    let line = format!("exec '{}' {}", env!("CARGO_BIN_EXE_xverse-chat"), [CHAT.as_slice(), more].concat().join(" "));
+    // Gives the program a terminal, and passes on what is typed.
+    let mut terminal = Command::new("script");
+    terminal.args(["-qfec", &line, "/dev/null"]).current_dir(program.path("")).env("TERM", term);
+    let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (keys, said) = (child.stdin.take().unwrap(), Said::by(child.stdout.take().unwrap()));
+    (child, keys, said)
+}
+
+#[test]
+fn a_mark_of_byte_order_before_what_is_piped_in_changes_nothing() {
+    let program = program(0);
+    let expected = answers(None, &["你好"]).concat() + "\n";
+    for more in [[].as_slice(), &["--whole_input"]] {
+        let ended = pipe(&program, more, "\u{feff}你好\n".as_bytes());
+        assert_eq!((ended.status, ended.stdout, ended.stderr.as_str()), (0, expected.clone(), ""), "{more:?}");
+    }
+}
+
+#[test]
+fn what_is_typed_ahead_is_read_line_by_line() {
+    let program = program(20);
+    let (mut child, mut keys, mut said) = in_a_terminal(&program, "xterm", &["--max_new_tokens=48"]);
+    let mut typed = |text: &str| keys.write_all(text.as_bytes()).unwrap();
+    said.wait_for("> ");
+    typed("/one\r/two\r/three\r");
+    for name in ["one", "two", "three"] {
+        said.wait_for(&format!("there is no command /{name};"));
+    }
+    said.wait_for("> ");
+    typed(&format!("{LONG}\r"));
+    said.wait_for(&library(&[Turn::user(LONG)]).chars().take(8).collect::<String>());
+    typed("/four\r/five\r/save talk.json\r");
+    said.wait_for("tokens/s, cut off");
+    for told in ["there is no command /four;", "there is no command /five;", "saved to talk.json", "> "] {
+        said.wait_for(told);
+    }
+    assert_eq!(saved(&program, "talk.json")["messages"][0]["text"], LONG);
+    typed("\u{4}");
+    assert_eq!(ended(&mut child), Some(0));
+}
+
+#[test]
+fn a_terminal_that_obeys_nothing_is_told_nothing_but_text() {
+    let program = program(0);
+    let (mut child, mut keys, mut said) = in_a_terminal(&program, "dumb", &[]);
+    let mut typed = |text: &str| keys.write_all(text.as_bytes()).unwrap();
+    said.wait_for("> ");
+    typed("你好\r");
+    said.wait_for("tokens/s, complete");
+    said.wait_for("> ");
+    typed("\u{4}");
+    assert_eq!(ended(&mut child), Some(0));
+    assert!(!said.all.contains(&0x1b), "{:?}", String::from_utf8_lossy(&said.all));
+}
+
 #[test]
 fn in_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_ends() {
     let program = program(20);
-    // A shell that stays in between would take an interrupt for its own and end with 130.
-    let line = format!("exec '{}' {}", env!("CARGO_BIN_EXE_xverse-chat"), CHAT.join(" "));
-    // Gives the program a terminal, and passes on what is typed.
-    let mut terminal = Command::new("script");
-    terminal.args(["-qfec", &line, "/dev/null"]).current_dir(program.path("")).env("TERM", "xterm");
-    let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let (mut keys, mut said) = (child.stdin.take().unwrap(), Said::by(child.stdout.take().unwrap()));
+    let (mut child, mut keys, mut said) = in_a_terminal(&program, "xterm", &[]);
     let mut typed = |text: &str| keys.write_all(text.as_bytes()).unwrap();
     said.wait_for("> ");
     typed("/nope\r");

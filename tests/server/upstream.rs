@@ -1,8 +1,12 @@
 //! An upstream server generates, and the page is the same: answers, queue, stop, who is asked, and when it is ready.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use xverse_chat::{
     chat::{
         command::SendCommand,
@@ -14,7 +18,7 @@ use xverse_chat::{
     },
     engine::remote::{Patience, RemoteEngine, RemoteOptions},
     render,
-    server::{generator::Generator, state::Ready},
+    server::upstream::take_in,
 };
 
 use crate::{
@@ -48,8 +52,7 @@ pub async fn house(options: RemoteOptions) -> House {
     let house = House::build(Plan { is_loaded: false, ..Plan::default() });
     let upstream = RemoteEngine::open(options).unwrap();
     let model = upstream.connect(PromptFormat::V2, Sampling::default(), |_| {}).await;
-    let fingerprint = upstream.fingerprint(&model.name);
-    house.server.set_ready(Ready { engine: Generator::Upstream(upstream), model, fingerprint });
+    take_in(&house.server, &upstream, model);
     house
 }
 
@@ -247,6 +250,28 @@ async fn a_lone_upstream_that_failed_once_is_still_worth_asking() {
     assert_eq!(answered(&house).await.reason(), EndReason::EndOfText);
 }
 
+#[tokio::test]
+async fn one_that_comes_back_with_another_context_and_model_is_asked_for_what_it_has_now() {
+    let stubs = [Stub::start().await, Stub::start().await];
+    let house = house(options(&[&stubs[0], &stubs[1]])).await;
+    let before = *house.server.loaded().unwrap().fingerprint.as_bytes();
+    stubs[0].set_model("larger", 4096);
+    stubs[1].set_model("larger", 256);
+    until(|| house.server.loaded().unwrap().model.context_length == 256).await;
+    until(|| house.server.loaded().unwrap().model.name == "larger").await;
+    assert_ne!(*house.server.loaded().unwrap().fingerprint.as_bytes(), before);
+    let command = say("hello");
+    house.whole(generation(&house.started(&command).await)).await;
+    let EngineStatus::Ready { model, .. } = house.page(command.conversation).await.engine else {
+        panic!("it is ready")
+    };
+    assert_eq!((model.name.as_str(), model.context_length, model.longest_answer), ("larger", 256, 255));
+    let models = house.get("/v1/models").await.body;
+    assert!(models.contains("\"larger\"") && models.contains("256"), "{models}");
+    let asked = stubs.each_ref().map(Stub::asked).concat();
+    assert_eq!((&asked[0]["model"], &asked[0]["max_tokens"]), (&json!("larger"), &json!(255)));
+}
+
 async fn is_ready(house: &House, expected: bool) {
     let deadline = Instant::now() + DEADLINE;
     while (house.get("/readyz").await.status == 200) != expected {
@@ -305,6 +330,43 @@ async fn the_program_runs_before_an_upstream_and_sends_it_the_key_of_the_environ
     assert_eq!(ended.await.unwrap(), Some(0));
     let keys = stub.keys();
     assert!(!keys.is_empty() && keys.iter().all(|key| key == "Bearer sk-geheim"), "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_lines_are_objects_each_one_on_standard_error_is_one() {
+    let ended = tokio::task::spawn_blocking(|| {
+        let program = Program::new();
+        std::fs::write(program.path("data"), "no folder").unwrap();
+        let mut command = program.command(&["--port=0", "--upstream=http://127.0.0.1:1"]);
+        command.env("XVERSE_LOG_FORMAT", "json").env("XVERSE_ACCESS_TOKEN", "short").stderr(Stdio::piped());
+        let mut running = Running::run(command, program);
+        let mut lines = BufReader::new(running.child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut messages = Vec::new();
+        // Said last.
+        while !messages.iter().any(|message: &String| message.contains("waiting for an upstream server")) {
+            let line = lines.next().unwrap();
+            let json: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            messages.push(json["message"].as_str().unwrap().to_owned());
+        }
+        for expected in ["can be guessed", "are not saved"] {
+            assert!(messages.iter().any(|message| message.contains(expected)), "{messages:?}");
+        }
+        running.tell_to_end();
+        running.status()
+    });
+    assert_eq!(ended.await.unwrap(), Some(0));
+    let refused = || {
+        let program = Program::new();
+        let mut command = program.command(&["--port=0", "--model_path=/no/such/model"]);
+        command.env("XVERSE_LOG_FORMAT", "json");
+        Program::ended(command, Instant::now() + DEADLINE)
+    };
+    let ended = tokio::task::spawn_blocking(refused).await.unwrap();
+    assert_eq!(ended.status, 78);
+    for line in ended.stderr.lines() {
+        let json: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(json["message"].as_str().unwrap().contains("/no/such/model"), "{line}");
+    }
 }
 
 #[test]

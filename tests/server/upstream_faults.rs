@@ -79,6 +79,50 @@ async fn one_that_hangs_before_the_first_token_is_replaced_by_another_and_not_wa
 }
 
 #[tokio::test]
+async fn one_that_only_says_that_it_is_still_there_ends_the_answer_with_its_text() {
+    let patience = Patience { between: SHORT, ..PATIENCE };
+    let empty = json!({ "choices": [{ "index": 0, "delta": { "content": "" }, "finish_reason": null }] });
+    for again in [": still there\n\n".to_owned(), format!("data: {empty}\n\n")] {
+        let stub = Stub::with([Act::begun(Piece::Endless(again))]).await;
+        let house = house(RemoteOptions { patience, ..options(&[&stub]) }).await;
+        let began = Instant::now();
+        let screen = answered(&house).await;
+        assert_eq!((screen.reason(), screen.text()), (failed(ErrorCode::UpstreamBroke), beginning().as_str()));
+        assert!(began.elapsed() >= SHORT && began.elapsed() < 10 * SHORT, "{:?}", began.elapsed());
+        until(|| stub.n_open() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_where_others_say_nothing_ends_no_answer() {
+    for nothing in ["", "null"] {
+        let part =
+            |text: &str| event(&json!({ "choices": [{ "delta": { "content": text }, "finish_reason": nothing }] }));
+        let stub = Stub::with([Act::stream(SAID.map(part).into_iter().chain(end("length", 9, 4)))]).await;
+        let screen = answered(&house(options(&[&stub])).await).await;
+        assert_eq!((screen.reason(), screen.text()), (EndReason::Length, SAID.concat().as_str()), "{nothing:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_over_is_an_answer_only_where_there_was_one() {
+    let done = || Piece::Bytes("data: [DONE]\n\n".to_owned());
+    let bare = Stub::with([Act::stream(SAID.map(token).into_iter().chain([done()]))]).await;
+    let screen = answered(&house(options(&[&bare])).await).await;
+    assert_eq!((screen.reason(), screen.text()), (EndReason::EndOfText, SAID.concat().as_str()));
+    let error = Piece::Bytes("error: {\"code\":500,\"message\":\"m\",\"type\":\"server_error\"}\n\n".to_owned());
+    for pieces in [vec![done()], vec![error, done()]] {
+        let stubs = [Stub::with([Act::stream(pieces.clone())]).await, Stub::start().await];
+        let two = house(options(&[&stubs[0], &stubs[1]])).await;
+        assert_eq!(answered(&two).await.text(), SAID.concat());
+        assert_eq!(stubs.each_ref().map(|stub| stub.asked().len()), [1, 1]);
+        let alone = Stub::always(Act::stream(pieces)).await;
+        let screen = answered(&house(options(&[&alone])).await).await;
+        assert_eq!((screen.reason(), screen.text()), (failed(ErrorCode::UpstreamBroke), ""));
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_whole_is_whole_whatever_comes_after_it() {
     let patience = Patience { between: SHORT, ..PATIENCE };
     let parts = || SAID.map(token).into_iter().chain(end("stop", 9, 5).into_iter().take(1));
@@ -115,6 +159,9 @@ async fn rubbish_ends_the_answer_with_its_text() {
         (error(json!({ "message": "CUDA error", "type": "InternalServerError", "code": 500 })), broke),
         (error(json!("something")), broke),
         (error(json!({ "message": "no", "code": 403 })), ErrorCode::UpstreamRefused),
+        (error(json!({ "message": "no", "code": 400 })), ErrorCode::UpstreamRejected),
+        // llama.cpp's way to say it.
+        (bytes("error: {\"code\":500,\"message\":\"m\",\"type\":\"server_error\"}\n\ndata: [DONE]\n\n"), broke),
         (event(&json!({ "choices": [{ "delta": {}, "finish_reason": "abort" }] })), broke),
         // Nothing says that it is over.
         (bytes(""), broke),
@@ -185,15 +232,20 @@ async fn what_is_refused_is_told_as_refused_and_not_asked_again() {
     let elsewhere = Stub::start().await;
     let mut redirect = Act::status(307, &json!({}));
     redirect.headers.push(("location", format!("{}/v1/chat/completions", elsewhere.address)));
-    for act in [
-        Act::status(400, &json!({ "object": "error", "message": "no", "type": "BadRequestError", "code": 400 })),
-        Act::status(401, &json!({ "error": { "message": "no key", "code": "invalid_api_key" } })),
-        Act::status(404, &json!({ "detail": "Not Found" })),
-        redirect,
+    let (refused, rejected) = (ErrorCode::UpstreamRefused, ErrorCode::UpstreamRejected);
+    for (act, code) in [
+        (
+            Act::status(400, &json!({ "object": "error", "message": "no", "type": "BadRequestError", "code": 400 })),
+            rejected,
+        ),
+        (Act::status(422, &json!({ "detail": [{ "msg": "Field required" }] })), rejected),
+        (Act::status(401, &json!({ "error": { "message": "no key", "code": "invalid_api_key" } })), refused),
+        (Act::status(404, &json!({ "detail": "Not Found" })), refused),
+        (redirect, refused),
     ] {
         let stubs = [Stub::always(act).await, Stub::start().await];
         let house = house(options(&[&stubs[0], &stubs[1]])).await;
-        assert_eq!(answered(&house).await.reason(), failed(ErrorCode::UpstreamRefused));
+        assert_eq!(answered(&house).await.reason(), failed(code));
         assert_eq!(stubs.each_ref().map(|stub| stub.asked().len()), [1, 0]);
     }
     assert!(elsewhere.asked().is_empty(), "no redirect is followed");
@@ -237,5 +289,25 @@ async fn a_message_that_is_too_long_by_itself_is_told_as_that() {
     let stub = Stub::always(too_long()).await;
     let house = house(options(&[&stub])).await;
     assert_eq!(answered(&house).await.reason(), failed(ErrorCode::PromptTooLong));
-    assert_eq!(stub.asked().len(), 2, "once more for a shorter answer");
+    let answers: Vec<u64> = stub.asked().iter().map(|body| body["max_tokens"].as_u64().unwrap()).collect();
+    assert_eq!(answers, [1023, 512, 256, 128, 64], "again and again for a shorter answer");
+}
+
+#[tokio::test]
+async fn that_it_is_too_long_is_understood_however_it_is_said() {
+    let worded = "Input length (5000 tokens) exceeds the maximum allowed length (4090 tokens). Please reduce it.";
+    let named = json!({ "code": 500, "message": "m", "type": "exceed_context_size_error" });
+    for act in [
+        Act::status(400, &json!({ "object": "error", "message": worded, "type": "BadRequestError", "code": 400 })),
+        Act::status(500, &json!({ "error": named })),
+        Act::stream([Piece::Bytes(format!("error: {named}\n\ndata: [DONE]\n\n"))]),
+        Act::stream([event(&json!({ "error": named }))]),
+    ] {
+        let stub = Stub::with([act]).await;
+        let house = house(options(&[&stub])).await;
+        assert_eq!(answered(&house).await.text(), SAID.concat());
+        let answers: Vec<u64> = stub.asked().iter().map(|body| body["max_tokens"].as_u64().unwrap()).collect();
+        assert_eq!(answers, [1023, 512]);
+        assert_eq!(house.server.loaded().unwrap().engine.stats().failures.get(), 0);
+    }
 }

@@ -208,6 +208,9 @@ fn error_code(code: ErrorCode) -> &'static str {
         ErrorCode::UpstreamRefused => {
             "The model's server refused the request; whoever runs this page finds the reason in its log."
         }
+        ErrorCode::UpstreamRejected => {
+            "The model's server does not take this request as it is; try again with other words or settings."
+        }
         ErrorCode::UpstreamBroke => "The model's server failed in the middle of the answer, please try again.",
         ErrorCode::NotANumber => "The model computed invalid numbers; try again or change the settings.",
         ErrorCode::Malformed => "The page and the server did not understand each other; please load the page again.",

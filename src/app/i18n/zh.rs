@@ -184,6 +184,7 @@ fn error_code(code: ErrorCode) -> &'static str {
         ErrorCode::EngineStalled => "推理引擎没有响应，请稍后再试。",
         ErrorCode::UpstreamUnreachable => "模型服务器连不上或太忙，请稍后再试。",
         ErrorCode::UpstreamRefused => "模型服务器拒绝了请求，运行本页的人可在日志里找到原因。",
+        ErrorCode::UpstreamRejected => "模型服务器不接受这样的请求，可以改一改消息或设置再试。",
         ErrorCode::UpstreamBroke => "模型服务器在回答途中出错，请重试。",
         ErrorCode::NotANumber => "模型算出了无效的数值，请重试或调整设置。",
         ErrorCode::Malformed => "页面与服务器没能互相理解，请重新加载页面。",

@@ -3,27 +3,29 @@
 //! Little endian, without gaps. The header: eight bytes of magic; version, vocabulary and context as u32; the number of
 //! tokens as u64; the SHA-256 of their ids, each as u32; a length as u32 and so many bytes of text that say what was run.
 //! Then, for each token but the first of each window, a [`Record`]: its log-probability as f64, the rest's logarithm as
-//! f32, and as many ids as [`n_listed`] says as u32, followed by their log-probabilities as f32. What is in a file follows
-//! from its header, and so does its size.
+//! f32, and as many ids as [`n_listed`] says as u32, followed by their log-probabilities as f32. At the end the SHA-256 of
+//! all before it. What is in a file follows from its header, and so does its size.
 //!
 //! **Architecture Invariant:** nothing is allocated by what a header claims before the claim was checked against the
-//! file's size, and a file has its name only when it is whole and on disk.
+//! file's size; a file has its name only when it is whole and on disk; and nothing is replaced but such a file.
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, BufWriter, Read, Write},
+    io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 
 use super::distribution::{Record, n_listed};
-use crate::engine::checkpoint::writer::{available, partial};
+use crate::engine::checkpoint::writer::{available, hex, partial};
 
 const MAGIC: [u8; 8] = *b"xvc-run\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of a header before the text.
 const FIXED_BYTES: usize = 64;
+/// Bytes of the digest at the end.
+const DIGEST_BYTES: usize = 32;
 /// More text than this says no more.
 const MOST_MODEL_BYTES: usize = 4096;
 /// How far probabilities in f32 may be from summing to one.
@@ -62,6 +64,16 @@ pub enum StoredRunError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// Something else is where the file is to be.
+    #[error(
+        "{} is there already and is {what}, expected nothing or a run that was kept\nhint: --save names a new file, or one that --save wrote", .path.display()
+    )]
+    Occupied {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
     },
     /// The disk has not that much room.
     #[error(
@@ -169,7 +181,7 @@ impl RunHeader {
     /// What a file with this header has, where a file can have that much.
     fn file_bytes(&self, model_bytes: usize) -> Option<u64> {
         let records = n_scored(self.n_tokens, self.context).checked_mul(record_bytes(self.vocab_size) as u64)?;
-        records.checked_add((FIXED_BYTES + model_bytes) as u64)
+        records.checked_add((FIXED_BYTES + model_bytes + DIGEST_BYTES) as u64)
     }
 
     fn to_bytes(&self) -> Vec<u8> {
@@ -195,22 +207,52 @@ pub struct RunWriter {
     path: PathBuf,
     partial: PathBuf,
     file: BufWriter<File>,
+    /// Of what was written so far.
+    digest: Sha256,
     is_whole: bool,
+}
+
+/// Refuses a path where something is that would be lost.
+fn check_free(path: &Path) -> Result<(), StoredRunError> {
+    let occupied = |what| Err(StoredRunError::Occupied { path: path.to_owned(), what });
+    // A link is not followed: what is renamed takes the link's own place.
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(StoredRunError::Unwritable { path: path.to_owned(), source }),
+        Ok(metadata) if metadata.is_dir() => occupied("a folder"),
+        Ok(metadata) if metadata.is_symlink() => occupied("a link"),
+        Ok(metadata) if !metadata.is_file() => occupied("no regular file"),
+        Ok(metadata) if metadata.len() == 0 || is_run(path) => Ok(()),
+        Ok(_) => occupied("another file"),
+    }
+}
+
+fn is_run(path: &Path) -> bool {
+    let mut magic = [0; MAGIC.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == MAGIC
+}
+
+/// Removes what a run that was broken off has written of the file at `path`.
+pub fn discard(path: &Path) {
+    let partial = partial(path);
+    if check_free(&partial).is_ok() {
+        // Where there is none there is nothing to remove.
+        let _ = fs::remove_file(partial);
+    }
 }
 
 impl RunWriter {
     /// Begins a file that will be at `path` when it is whole, with room for `n_records` of a vocabulary of `vocab_size`.
     ///
     /// # Errors
-    /// [`StoredRunError::Unwritable`], [`StoredRunError::Room`].
+    /// [`StoredRunError::Occupied`], [`StoredRunError::Unwritable`], [`StoredRunError::Room`].
     pub fn create(path: &Path, vocab_size: u32, n_records: u64) -> Result<Self, StoredRunError> {
         let unwritable = |source| StoredRunError::Unwritable { path: path.to_owned(), source };
-        if path.is_dir() {
-            return Err(unwritable(io::ErrorKind::IsADirectory.into()));
-        }
         let partial = partial(path);
+        check_free(path)?;
+        check_free(&partial)?;
         let file = BufWriter::new(File::create(&partial).map_err(unwritable)?);
-        let writer = Self { path: path.to_owned(), partial, file, is_whole: false };
+        let writer = Self { path: path.to_owned(), partial, file, digest: Sha256::new(), is_whole: false };
         let expected = n_records.saturating_mul(record_bytes(vocab_size) as u64);
         match writer.partial.parent().and_then(available) {
             Some(available) if available < expected => {
@@ -225,7 +267,7 @@ impl RunWriter {
     /// # Errors
     /// [`StoredRunError::Unwritable`].
     pub fn begin(&mut self, header: &RunHeader) -> Result<(), StoredRunError> {
-        self.file.write_all(&header.to_bytes()).map_err(|source| self.unwritable(source))
+        self.put(&header.to_bytes()).map_err(|source| self.unwritable(source))
     }
 
     /// Writes the next position's record.
@@ -233,7 +275,7 @@ impl RunWriter {
     /// # Errors
     /// [`StoredRunError::Unwritable`].
     pub fn write(&mut self, record: &Record) -> Result<(), StoredRunError> {
-        let mut put = |bytes: &[u8]| self.file.write_all(bytes);
+        let mut put = |bytes: &[u8]| self.put(bytes);
         put(&record.logprob.to_le_bytes())
             .and_then(|()| put(&record.log_rest.to_le_bytes()))
             .and_then(|()| record.ids.iter().try_for_each(|id| put(&id.to_le_bytes())))
@@ -246,10 +288,16 @@ impl RunWriter {
     /// # Errors
     /// [`StoredRunError::Unwritable`]; then there is no file.
     pub fn finish(mut self) -> Result<(), StoredRunError> {
-        let done = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        let digest = self.digest.finalize_reset();
+        let done = self.put(&digest).and_then(|()| self.file.flush()).and_then(|()| self.file.get_ref().sync_all());
         done.and_then(|()| fs::rename(&self.partial, &self.path)).map_err(|source| self.unwritable(source))?;
         self.is_whole = true;
         Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.digest.update(bytes);
+        self.file.write_all(bytes)
     }
 
     fn unwritable(&self, source: io::Error) -> StoredRunError {
@@ -277,7 +325,7 @@ pub struct RunReader {
 }
 
 impl RunReader {
-    /// Opens the file at `path`; then its size is what its header says.
+    /// Opens the file at `path`; then its size is what its header says, and its content what was written. Reads all of it.
     ///
     /// # Errors
     /// [`StoredRunError`], with what was found, what was expected and a hint.
@@ -310,7 +358,9 @@ impl RunReader {
         if found != expected {
             return Err(StoredRunError::Size { path: path.to_owned(), found, expected });
         }
+        check_content(&mut file, found, path)?;
         let mut model = vec![0; model_bytes];
+        file.seek(SeekFrom::Start(FIXED_BYTES as u64)).map_err(unreadable)?;
         file.read_exact(&mut model).map_err(unreadable)?;
         let header = RunHeader { model: String::from_utf8_lossy(&model).into_owned(), ..header };
         let buffer = vec![0; record_bytes(header.vocab_size)];
@@ -358,6 +408,21 @@ impl RunReader {
             Some(what) => Err(StoredRunError::Damaged { path: self.path.clone(), what }),
         }
     }
+}
+
+/// Refuses a file of so many bytes whose content is not the one that was written.
+fn check_content(file: &mut File, n_bytes: u64, path: &Path) -> Result<(), StoredRunError> {
+    let unreadable = |source| StoredRunError::Unreadable { path: path.to_owned(), source };
+    let (mut digest, mut expected) = (Sha256::new(), [0; DIGEST_BYTES]);
+    file.rewind().map_err(unreadable)?;
+    io::copy(&mut file.take(n_bytes.saturating_sub(DIGEST_BYTES as u64)), &mut digest).map_err(unreadable)?;
+    file.read_exact(&mut expected).map_err(unreadable)?;
+    let found: [u8; DIGEST_BYTES] = digest.finalize().into();
+    if found == expected {
+        return Ok(());
+    }
+    let what = format!("its content has the SHA-256 {}, its end says {}", hex(&found), hex(&expected));
+    Err(StoredRunError::Damaged { path: path.to_owned(), what })
 }
 
 /// What no distribution has.

@@ -5,7 +5,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::RemoteRequest;
-use crate::{chat::message::Role, engine::prompt::Turn};
+use crate::{
+    chat::{message::Role, settings::Sampling},
+    engine::prompt::Turn,
+};
+
+/// An answer to a conversation is not made shorter than this to fit: it would say nothing.
+const LEAST_ANSWER: u32 = 64;
 
 /// What is to be answered or gone on with.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,18 +127,23 @@ impl RemoteRequest {
         serde_json::to_vec(&body).expect("invariant: a request has string keys and finite numbers")
     }
 
-    /// The same with less, after it did not fit a context of so many tokens: first an answer of half the context at most,
-    /// which is what a long prompt may always claim; then half as many rounds, the oldest left out, and a system turn with them,
-    /// being older still. `None` where there is nothing to leave out.
+    /// The same with less, after it did not fit a context of so many tokens; `None` where there is nothing to leave out.
+    ///
+    /// Of a conversation first an answer of half the context at most, which is what a long prompt may always claim; then half as
+    /// many rounds, the oldest left out, and a system turn with them, being older still; then half of the answer, down to
+    /// [`LEAST_ANSWER`]. Of a text half of the answer, unless somebody asked for all of it.
     pub(super) fn shorter(&self, context_length: u32, before: LeftOut) -> Option<(Self, LeftOut)> {
-        let RemotePrompt::Turns(turns) = &self.prompt else { return None };
+        let RemotePrompt::Turns(turns) = &self.prompt else {
+            return if self.is_bounded { None } else { self.half_of_the_answer(1).map(|less| (less, before)) };
+        };
         let half = (context_length / 2).max(1);
         if self.sampling.max_new_tokens > half {
-            let mut less = self.clone();
-            less.sampling.max_new_tokens = half;
-            return Some((less, before));
+            return Some((self.with_most(half), before));
         }
         let (newest, older) = turns.split_last()?;
+        if older.is_empty() {
+            return self.half_of_the_answer(LEAST_ANSWER).map(|less| (less, before));
+        }
         let rounds: Vec<usize> = older
             .iter()
             .enumerate()
@@ -140,15 +151,22 @@ impl RemoteRequest {
             .map(|(at, _)| at)
             .collect();
         let has_system = older.first().is_some_and(|turn| turn.role == Role::System);
-        if older.is_empty() {
-            return None;
-        }
         let n_kept = rounds.len() / 2;
         let n_dropped = rounds.len() - n_kept;
         let first_kept = rounds.get(n_dropped).copied().unwrap_or(older.len());
         let kept = older.get(first_kept..).unwrap_or_default().iter().chain([newest]).cloned().collect();
         let left_out = LeftOut { rounds: before.rounds + n_dropped as u32, system: before.system || has_system };
         Some((Self { prompt: RemotePrompt::Turns(kept), ..self.clone() }, left_out))
+    }
+
+    /// The same with half of the answer, where it is longer than `least`.
+    fn half_of_the_answer(&self, least: u32) -> Option<Self> {
+        let most = self.sampling.max_new_tokens;
+        (most > least).then(|| self.with_most((most / 2).max(least)))
+    }
+
+    fn with_most(&self, max_new_tokens: u32) -> Self {
+        Self { sampling: Sampling { max_new_tokens, ..self.sampling }, ..self.clone() }
     }
 }
 
@@ -168,7 +186,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::chat::settings::Sampling;
 
     const NOTHING: LeftOut = LeftOut { rounds: 0, system: false };
 
@@ -178,7 +195,15 @@ mod tests {
 
     fn request(prompt: RemotePrompt) -> RemoteRequest {
         let sampling = Sampling { max_new_tokens: 100, ..Sampling::default() };
-        RemoteRequest { prompt, sampling, seed: 7, ignore_eos: false, stop: Vec::new(), logprobs: None }
+        RemoteRequest {
+            prompt,
+            sampling,
+            is_bounded: false,
+            seed: 7,
+            ignore_eos: false,
+            stop: Vec::new(),
+            logprobs: None,
+        }
     }
 
     fn json_of(request: &RemoteRequest) -> Value {
@@ -228,6 +253,29 @@ mod tests {
         }
         let expected = [("u3 a3 u4 a4 new", 3, true), ("u4 a4 new", 4, true), ("new", 5, true)];
         assert_eq!(texts, expected.map(|(text, rounds, system)| (text.to_owned(), rounds, system)));
-        assert!(request(RemotePrompt::Text("a".to_owned())).shorter(8, NOTHING).is_none());
+    }
+
+    /// How long the answer may be, time and again.
+    fn answers(mut asked: RemoteRequest, context_length: u32) -> Vec<u32> {
+        let mut lengths = Vec::new();
+        while let Some((less, left_out)) = asked.shorter(context_length, NOTHING) {
+            assert_eq!((&less.prompt, left_out), (&asked.prompt, NOTHING));
+            lengths.push(less.sampling.max_new_tokens);
+            asked = less;
+        }
+        lengths
+    }
+
+    #[test]
+    fn the_answer_to_what_cannot_be_cut_is_halved_down_to_a_bound() {
+        let text = || request(RemotePrompt::Text("a".to_owned()));
+        assert_eq!(answers(text(), 128), [50, 25, 12, 6, 3, 1]);
+        assert_eq!(answers(request(RemotePrompt::Ids([1].as_slice().into())), 8), [50, 25, 12, 6, 3, 1]);
+        assert_eq!(answers(RemoteRequest { is_bounded: true, ..text() }, 8), [0; 0]);
+        // The context that is known may be larger than the one that there is.
+        let mut alone = request(RemotePrompt::Turns(vec![turn(Role::User, "u")]));
+        alone.sampling.max_new_tokens = 2000;
+        assert_eq!(answers(alone, 1000), [500, 250, 125, 64]);
+        assert_eq!(answers(request(RemotePrompt::Turns(vec![turn(Role::User, "u")])), 100), [50]);
     }
 }

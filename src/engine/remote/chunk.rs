@@ -3,11 +3,10 @@
 //! Lenient with what is left out or unknown, strict with what is used. Messages of upstreams may repeat what a person wrote:
 //! **Architecture Invariant:** nothing of an error is kept but its numbers, its kind and whether it is about length.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::logprobs;
 use crate::engine::request::{EngineEnd, TextLogprobs};
 
 /// What one event says.
@@ -32,6 +31,13 @@ pub(super) struct Part {
     pub(super) usage: Option<Usage>,
     /// Rounds that the upstream itself left out; a word of this program's own API.
     pub(super) dropped_rounds: u32,
+}
+
+impl Part {
+    /// Whether the answer has come further with it.
+    pub(super) fn is_progress(&self) -> bool {
+        !self.text.is_empty() || !self.logprobs.is_empty() || self.finish.is_some()
+    }
 }
 
 /// Why an upstream's answer ended.
@@ -70,9 +76,24 @@ pub(super) struct ErrorSaid {
     pub(super) status: Option<u16>,
     /// Its type and code, where they look like names.
     pub(super) kind: String,
-    /// Whether prompt and answer do not fit the context.
-    pub(super) is_about_length: bool,
+    pub(super) length: Length,
 }
+
+/// Whether an error says that prompt and answer do not fit the context.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Length {
+    /// It says nothing of it.
+    #[default]
+    Unsaid,
+    /// It says so in words.
+    Worded,
+    /// Its type or code is the name of that.
+    Named,
+}
+
+/// What messages about length have in them, each of another server.
+const WORDS_OF_LENGTH: [&str; 5] =
+    ["context length", "context size", "context window", "maximum model length", "maximum allowed length"];
 
 #[derive(Deserialize)]
 struct Chunk {
@@ -98,33 +119,6 @@ struct Delta {
     content: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Logprobs {
-    Chat {
-        content: Vec<ChatToken>,
-    },
-    Text {
-        tokens: Vec<String>,
-        token_logprobs: Vec<Option<f32>>,
-        top_logprobs: Option<Vec<Option<BTreeMap<String, f32>>>>,
-    },
-}
-
-#[derive(Deserialize)]
-struct ChatToken {
-    token: String,
-    logprob: f32,
-    #[serde(default)]
-    top_logprobs: Vec<TopToken>,
-}
-
-#[derive(Deserialize)]
-struct TopToken {
-    token: String,
-    logprob: f32,
-}
-
 /// Reads the data of one event.
 pub(super) fn read(data: &[u8]) -> Said {
     if data.trim_ascii() == b"[DONE]" {
@@ -143,44 +137,22 @@ pub(super) fn read(data: &[u8]) -> Said {
     }
     let mut part = Part { usage: chunk.usage, dropped_rounds: chunk.dropped_rounds.unwrap_or(0), ..Part::default() };
     if let Some(choice) = chunk.choices.into_iter().flatten().next() {
-        part.finish = choice.finish_reason.as_deref().map(|reason| finish(reason, choice.stop_reason.as_ref()));
+        part.finish = choice.finish_reason.as_deref().and_then(|reason| finish(reason, choice.stop_reason.as_ref()));
         part.text = choice.text.or_else(|| choice.delta?.content).unwrap_or_default();
-        part.logprobs = choice.logprobs.map(logprobs).unwrap_or_default();
+        part.logprobs = choice.logprobs.map(logprobs::read).unwrap_or_default();
     }
     Said::Part(part)
 }
 
-fn finish(reason: &str, stop_reason: Option<&Value>) -> Finish {
-    match reason {
+fn finish(reason: &str, stop_reason: Option<&Value>) -> Option<Finish> {
+    Some(match reason {
+        // What stands in each part where others have nothing.
+        "" | "null" => return None,
         "length" => Finish::Ended(EngineEnd::Length),
         "abort" | "error" => Finish::Aborted,
         _ if stop_reason.is_some_and(Value::is_string) => Finish::Ended(EngineEnd::StopString),
         _ => Finish::Ended(EngineEnd::EndOfText),
-    }
-}
-
-/// Log-probabilities of a shape that is not known are left out: the answer counts for more.
-fn logprobs(json: Value) -> Vec<TextLogprobs> {
-    match serde_json::from_value(json) {
-        Ok(Logprobs::Chat { content }) => content
-            .into_iter()
-            .map(|of| {
-                let top = of.top_logprobs.into_iter().map(|top| (top.token, top.logprob)).collect();
-                TextLogprobs { token: of.token, logprob: of.logprob, top }
-            })
-            .collect(),
-        Ok(Logprobs::Text { tokens, token_logprobs, top_logprobs }) => {
-            let tops = top_logprobs.unwrap_or_default().into_iter().chain(std::iter::repeat(None));
-            let told = tokens.into_iter().zip(token_logprobs).zip(tops);
-            told.filter_map(|((token, logprob), top)| {
-                let mut top: Vec<(String, f32)> = top.unwrap_or_default().into_iter().collect();
-                top.sort_by(|one, other| other.1.total_cmp(&one.1));
-                Some(TextLogprobs { token, logprob: logprob?, top })
-            })
-            .collect()
-        }
-        Err(_) => Vec::new(),
-    }
+    })
 }
 
 impl ErrorSaid {
@@ -196,11 +168,14 @@ impl ErrorSaid {
         let status = code.filter(|code| (400..600).contains(code));
         let kind: Vec<&str> = [text("type"), text("code")].into_iter().flatten().filter(|name| is_name(name)).collect();
         let message = text("message").or_else(|| error.as_str()).unwrap_or_default().to_lowercase();
-        let is_about_length = kind.iter().any(|kind| is_kind_of_length(kind))
-            || ["context length", "context size", "context window", "maximum model length"]
-                .iter()
-                .any(|words| message.contains(words));
-        Self { status, kind: kind.join("/"), is_about_length }
+        let length = if kind.iter().any(|kind| is_kind_of_length(kind)) {
+            Length::Named
+        } else if WORDS_OF_LENGTH.iter().any(|words| message.contains(words)) {
+            Length::Worded
+        } else {
+            Length::Unsaid
+        };
+        Self { status, kind: kind.join("/"), length }
     }
 }
 
@@ -243,6 +218,26 @@ mod tests {
         ] {
             assert_eq!(part(&format!("{{\"choices\":[{json}]}}")).finish, Some(end), "{json}");
         }
+        for nothing in ["null", "\"\"", "\"null\""] {
+            let json = format!(r#"{{"choices":[{{"delta":{{"content":"a"}},"finish_reason":{nothing}}}]}}"#);
+            assert_eq!(part(&json), Part { text: "a".to_owned(), ..Part::default() }, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_answer_comes_further_by_text_log_probabilities_and_its_end_alone() {
+        let is_progress = |choice: &str| part(&format!("{{\"choices\":[{choice}]}}")).is_progress();
+        for choice in [
+            r#"{"delta":{"content":"a"}}"#,
+            r#"{"text":"","logprobs":{"content":[{"token":"a","logprob":-1}]}}"#,
+            r#"{"text":"","finish_reason":"stop"}"#,
+        ] {
+            assert!(is_progress(choice), "{choice}");
+        }
+        for choice in [r#"{"delta":{"role":"assistant","content":""}}"#, r#"{"text":"","finish_reason":""}"#] {
+            assert!(!is_progress(choice), "{choice}");
+        }
+        assert!(!part(r#"{"choices":[],"usage":{"prompt_tokens":1}}"#).is_progress());
     }
 
     #[test]
@@ -253,23 +248,6 @@ mod tests {
             assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.reused_tokens()), (9, 4, 8));
         }
         assert_eq!(part(r#"{"choices":[{"text":"a"}],"usage":null}"#).usage, None);
-    }
-
-    #[test]
-    fn log_probabilities_come_in_two_shapes() {
-        let told = |token: &str, top: &[(&str, f32)]| TextLogprobs {
-            token: token.to_owned(),
-            logprob: -0.5,
-            top: top.iter().map(|(token, logprob)| ((*token).to_owned(), *logprob)).collect(),
-        };
-        let chat = r#"{"choices":[{"delta":{"content":"a"},"logprobs":{"content":[{"token":"a","logprob":-0.5,
-                       "top_logprobs":[{"token":"a","logprob":-0.5},{"token":"b","logprob":-2.0}]}]}}]}"#;
-        let text = r#"{"choices":[{"text":"a","logprobs":{"tokens":["a"],"token_logprobs":[-0.5],"text_offset":[0],
-                       "top_logprobs":[{"b":-2.0,"a":-0.5}]}}]}"#;
-        for json in [chat, text] {
-            assert_eq!(part(json).logprobs, [told("a", &[("a", -0.5), ("b", -2.0)])]);
-        }
-        assert_eq!(part(r#"{"choices":[{"text":"a","logprobs":[1]}]}"#).logprobs, []);
     }
 
     #[test]
@@ -303,16 +281,30 @@ mod tests {
 
     #[test]
     fn that_the_context_is_exceeded_is_understood_from_everybody() {
-        for json in [
-            r#"{"object":"error","message":"This model's maximum context length is 4096 tokens. However, you requested 9","code":400}"#,
-            r#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error"}}"#,
-            r#"{"error":{"message":"The input (9 tokens) is longer than the model's context length (8 tokens)."}}"#,
-            r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#,
+        for (json, length) in [
+            (
+                r#"{"object":"error","message":"This model's maximum context length is 4096 tokens. However, you requested 9","code":400}"#,
+                Length::Worded,
+            ),
+            (
+                r#"{"object":"error","message":"Input length (5000 tokens) exceeds the maximum allowed length (4090 tokens).","code":400}"#,
+                Length::Worded,
+            ),
+            (
+                r#"{"error":{"message":"The input (9 tokens) is longer than the model's context length (8 tokens)."}}"#,
+                Length::Worded,
+            ),
+            (r#"{"error":{"code":400,"message":"m","type":"exceed_context_size_error"}}"#, Length::Named),
+            (
+                r#"{"code":500,"message":"the context size is exceeded","type":"exceed_context_size_error"}"#,
+                Length::Named,
+            ),
+            (r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#, Length::Named),
         ] {
-            assert!(ErrorSaid::read(json.as_bytes()).is_about_length, "{json}");
+            assert_eq!(ErrorSaid::read(json.as_bytes()).length, length, "{json}");
         }
         for json in ["<html>context length</html>", r#"{"error":{"message":"no such model"}}"#, "{}"] {
-            assert!(!ErrorSaid::read(json.as_bytes()).is_about_length, "{json}");
+            assert_eq!(ErrorSaid::read(json.as_bytes()).length, Length::Unsaid, "{json}");
         }
     }
 }

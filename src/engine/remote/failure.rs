@@ -4,7 +4,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::chunk::ErrorSaid;
+use super::chunk::{ErrorSaid, Length};
 use crate::engine::request::EngineEnd;
 
 /// Why one try gave no answer, or not the whole of it.
@@ -18,7 +18,7 @@ pub(super) enum Failure {
     Status { status: u16, kind: String, retry_after: Option<Duration> },
     /// Prompt and answer do not fit the context.
     TooLong,
-    /// The connection broke.
+    /// The connection broke, or the answer was over before it had begun.
     Cut,
     /// Nothing more came in the middle of an answer.
     Hung,
@@ -40,8 +40,14 @@ pub(super) enum Again {
 impl Failure {
     /// The failure that a response with this status is.
     pub(super) fn of_status(status: u16, said: ErrorSaid, retry_after: Option<Duration>) -> Self {
-        // 413 is how some say it before they look at tokens.
-        if said.is_about_length && matches!(status, 400 | 413 | 422) {
+        let is_too_long = match said.length {
+            // llama.cpp says so with 500 where the answer has begun.
+            Length::Named => true,
+            // Words alone may be about something else. 413 is how some say it before they look at tokens.
+            Length::Worded => is_of_the_request(status),
+            Length::Unsaid => false,
+        };
+        if is_too_long {
             return Self::TooLong;
         }
         Self::Status { status, kind: said.kind, retry_after }
@@ -83,6 +89,7 @@ impl Failure {
             Self::Connect(_) | Self::Silent | Self::Status { status: 408 | 429 | 502 | 503 | 504, .. } => {
                 EngineEnd::UpstreamUnreachable
             }
+            Self::Status { status, .. } if is_of_the_request(*status) => EngineEnd::UpstreamRejected,
             Self::Status { status, .. } if *status < 500 => EngineEnd::UpstreamRefused,
             Self::TooLong => EngineEnd::UpstreamTooLong,
             Self::Status { .. } | Self::Cut | Self::Hung | Self::Rubbish(_) => EngineEnd::UpstreamBroke,
@@ -95,6 +102,11 @@ fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 429) || status >= 500
 }
 
+/// Whether this status says that something is wrong with the request itself.
+fn is_of_the_request(status: u16) -> bool {
+    matches!(status, 400 | 413 | 422)
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,7 +115,7 @@ impl fmt::Display for Failure {
             Self::Status { status, kind, .. } if kind.is_empty() => write!(f, "it answered with status {status}"),
             Self::Status { status, kind, .. } => write!(f, "it answered with status {status}, {kind}"),
             Self::TooLong => f.write_str("prompt and answer do not fit its context"),
-            Self::Cut => f.write_str("the connection broke"),
+            Self::Cut => f.write_str("it broke off"),
             Self::Hung => f.write_str("nothing more came in the middle of an answer"),
             Self::Rubbish(what) => write!(f, "it sent {what}"),
         }
@@ -123,17 +135,28 @@ mod tests {
         for passing in [408, 429, 500, 502, 503, 504] {
             assert_eq!(status(passing).again(), Again::Anywhere, "{passing}");
         }
-        for refused in [301, 400, 401, 403, 404, 422] {
+        for (refused, end) in [
+            (301, EngineEnd::UpstreamRefused),
+            (400, EngineEnd::UpstreamRejected),
+            (401, EngineEnd::UpstreamRefused),
+            (403, EngineEnd::UpstreamRefused),
+            (404, EngineEnd::UpstreamRefused),
+            (413, EngineEnd::UpstreamRejected),
+            (422, EngineEnd::UpstreamRejected),
+        ] {
             assert_eq!(status(refused).again(), Again::Nowhere, "{refused}");
-            assert_eq!(status(refused).end(), EngineEnd::UpstreamRefused, "{refused}");
+            assert_eq!(status(refused).end(), end, "{refused}");
         }
         assert!(!status(429).is_illness() && status(503).is_illness());
     }
 
     #[test]
-    fn a_status_about_length_is_no_refusal() {
-        let said = ErrorSaid { is_about_length: true, ..ErrorSaid::default() };
-        assert_eq!(Failure::of_status(400, said.clone(), None), Failure::TooLong);
-        assert_ne!(Failure::of_status(500, said, None), Failure::TooLong);
+    fn words_about_length_count_with_a_status_of_the_request_and_their_names_with_any() {
+        let said = |length| ErrorSaid { length, ..ErrorSaid::default() };
+        for status in [400, 413, 422, 500] {
+            let of = |length| Failure::of_status(status, said(length), None) == Failure::TooLong;
+            assert!(of(Length::Named) && !of(Length::Unsaid), "{status}");
+            assert_eq!(of(Length::Worded), status != 500, "{status}");
+        }
     }
 }

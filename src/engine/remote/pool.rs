@@ -127,10 +127,10 @@ impl Pool {
         (before, state.health)
     }
 
-    /// What those that are well said of their models, in order.
-    pub(super) fn found(&self) -> Vec<Found> {
-        let states = self.lock();
-        states.iter().filter(|state| state.health == Health::Well).filter_map(|state| state.found.clone()).collect()
+    /// What each of them said of its model last, in order. One that is down for a while may come back as it was, so that what is
+    /// promised for all does not change with it.
+    pub(super) fn known(&self) -> Vec<Found> {
+        self.lock().iter().filter_map(|state| state.found.clone()).collect()
     }
 
     /// How each of them stands, in order.
@@ -218,6 +218,16 @@ mod tests {
         assert_eq!(pool.checked(0, None), (Health::Well, Health::Doubtful));
         assert_eq!(pool.checked(0, None), (Health::Doubtful, Health::Down));
         assert_eq!(pool.best(), Health::Down);
-        assert!(pool.found().is_empty());
+    }
+
+    #[test]
+    fn what_one_said_of_its_model_holds_until_it_says_something_else() {
+        let pool = pool(2);
+        let names = || pool.known().into_iter().map(|found| found.model).collect::<Vec<_>>();
+        pool.checked(0, None);
+        pool.checked(0, None);
+        assert_eq!(names(), ["model 0", "model 1"]);
+        pool.checked(0, Some(Found { model: "new".to_owned(), context_length: None }));
+        assert_eq!(names(), ["new", "model 1"]);
     }
 }

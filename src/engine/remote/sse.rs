@@ -1,7 +1,7 @@
 //! Server-sent events, read as they come in.
 //!
-//! Pure: bytes in, the data of whole events out. Knows nothing of what the data means. **Architecture Invariant:** never holds
-//! more than its limit, whatever comes.
+//! Pure: bytes in, whole events out. Knows nothing of what they mean. **Architecture Invariant:** never holds more than its
+//! limit, whatever comes.
 
 /// The longest event that is taken; one of an answer has a few hundred bytes, with log-probabilities a few thousand.
 pub(super) const MAX_EVENT_BYTES: usize = 1 << 20;
@@ -10,11 +10,20 @@ pub(super) const MAX_EVENT_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EventTooLong;
 
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Its data.
+    Data(Vec<u8>),
+    /// What stands in a field `error`, which is llama.cpp's own.
+    Error(Vec<u8>),
+}
+
 /// Takes a stream apart.
 #[derive(Debug)]
 pub(super) struct EventReader {
     line: Vec<u8>,
-    data: Option<Vec<u8>>,
+    event: Option<Event>,
     /// Whether the last byte was a carriage return, which a line feed may follow.
     after_return: bool,
     is_first_line: bool,
@@ -24,11 +33,11 @@ pub(super) struct EventReader {
 impl EventReader {
     /// At the beginning of a stream whose events have at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
-        Self { line: Vec::new(), data: None, after_return: false, is_first_line: true, limit }
+        Self { line: Vec::new(), event: None, after_return: false, is_first_line: true, limit }
     }
 
-    /// Takes bytes in; the data of each event that they complete. Comments and fields other than `data` are passed over.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, EventTooLong> {
+    /// Takes bytes in; the events that they complete. Comments and fields other than `data` and `error` are passed over.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, EventTooLong> {
         let mut events = Vec::new();
         for byte in bytes {
             match byte {
@@ -39,7 +48,7 @@ impl EventReader {
                 }
                 byte => {
                     self.after_return = false;
-                    if self.line.len() + self.data.as_ref().map_or(0, Vec::len) >= self.limit {
+                    if self.line.len() + self.event.as_ref().map_or(0, Event::len) >= self.limit {
                         return Err(EventTooLong);
                     }
                     self.line.push(*byte);
@@ -49,25 +58,47 @@ impl EventReader {
         Ok(events)
     }
 
-    fn end_line(&mut self) -> Option<Vec<u8>> {
+    fn end_line(&mut self) -> Option<Event> {
         let line = std::mem::take(&mut self.line);
         let mut line = line.as_slice();
         if std::mem::take(&mut self.is_first_line) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
         if line.is_empty() {
-            return self.data.take();
+            return self.event.take();
         }
-        let value = if line == b"data" { &[] } else { line.strip_prefix(b"data:")? };
-        let value = value.strip_prefix(b" ").unwrap_or(value);
-        match &mut self.data {
-            Some(data) => {
-                data.push(b'\n');
-                data.extend_from_slice(value);
+        if let Some(value) = value(line, b"data") {
+            match &mut self.event {
+                Some(Event::Data(data)) => {
+                    data.push(b'\n');
+                    data.extend_from_slice(value);
+                }
+                // An error counts for more than what stands beside it.
+                Some(Event::Error(_)) => {}
+                None => self.event = Some(Event::Data(value.to_vec())),
             }
-            None => self.data = Some(value.to_vec()),
+        } else if let Some(value) = value(line, b"error") {
+            self.event = Some(Event::Error(value.to_vec()));
         }
         None
+    }
+}
+
+/// What a line says of a field, where it says anything of it.
+fn value<'l>(line: &'l [u8], field: &[u8]) -> Option<&'l [u8]> {
+    let rest = line.strip_prefix(field)?;
+    if rest.is_empty() {
+        return Some(rest);
+    }
+    let value = rest.strip_prefix(b":")?;
+    Some(value.strip_prefix(b" ").unwrap_or(value))
+}
+
+impl Event {
+    fn len(&self) -> usize {
+        match self {
+            Self::Data(bytes) | Self::Error(bytes) => bytes.len(),
+        }
     }
 }
 
@@ -80,7 +111,13 @@ mod tests {
     fn read(parts: &[&[u8]]) -> Vec<String> {
         let mut reader = EventReader::new(MAX_EVENT_BYTES);
         let events = parts.iter().flat_map(|part| reader.push(part).unwrap());
-        events.map(|data| String::from_utf8(data).unwrap()).collect()
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        events
+            .map(|event| match event {
+                Event::Data(data) => text(data),
+                Event::Error(error) => format!("error {}", text(error)),
+            })
+            .collect()
     }
 
     #[test]
@@ -89,6 +126,13 @@ mod tests {
             let text = "data: a\n\ndata:b\ndata: c\n\n: a comment\n\nid: 7\nevent: x\ndata\n\n".replace('\n', end);
             assert_eq!(read(&[text.as_bytes()]), ["a", "b\nc", ""], "{end:?}");
         }
+    }
+
+    #[test]
+    fn a_field_named_error_is_an_event_of_its_own_kind() {
+        let text =
+            b"data: a\n\nerror: {\"code\":500}\n\ndata: b\nerror: c\ndata: d\n\nerror\n\nerrors: e\n\ndata: [DONE]\n\n";
+        assert_eq!(read(&[text]), ["a", "error {\"code\":500}", "error c", "error ", "[DONE]"]);
     }
 
     #[test]
@@ -112,7 +156,7 @@ mod tests {
     proptest! {
         #[test]
         fn where_bytes_are_divided_makes_no_difference(
-            text in "(data: [ab]{0,3}|: c|id: 1||\r)(\n|\r\n|\r){0,2}(data:x\n\n)?(data: y\r\n\r\n)?",
+            text in "(data: [ab]{0,3}|error: [ab]{0,3}|: c|id: 1||\r)(\n|\r\n|\r){0,2}(data:x\n\n)?(data: y\r\n\r\n)?",
             cut in 0usize..40,
         ) {
             let (before, after) = text.as_bytes().split_at(cut.min(text.len()));
@@ -123,7 +167,7 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut reader = EventReader::new(100);
             if let Ok(events) = reader.push(&bytes) {
-                prop_assert!(events.iter().all(|data| data.len() <= 100));
+                prop_assert!(events.iter().all(|event| event.len() <= 100));
             }
         }
     }

@@ -14,11 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     RemoteRequest, Shared,
     body::LeftOut,
-    chunk::{Finish, Part, Said, Usage},
+    chunk::{Finish, Length, Part, Said, Usage},
     failure::{Again, Failure},
     pool::Lease,
     queue::Ticket,
-    transport::Deadline,
 };
 use crate::engine::request::{EngineEnd, EngineEvent};
 
@@ -157,24 +156,33 @@ impl Task {
     }
 
     async fn once(&mut self, shared: &Shared, lease: &Lease<'_>) -> Result<EngineEnd, Failure> {
-        let until = Instant::now() + shared.patience.first_token;
+        let patience = shared.patience;
+        let mut until = Instant::now() + patience.first_token;
         let asked = shared.transport.ask(shared.pool.address(lease.at), &self.request, &lease.model);
         let mut events = tokio::time::timeout_at(until, asked).await.map_err(|_| Failure::Silent)??;
         let mut finish = None;
         loop {
-            let deadline = match (finish, self.has_begun) {
-                (Some(_), _) => Deadline::Between(shared.patience.after_finish),
-                (None, true) => Deadline::Between(shared.patience.between),
-                (None, false) => Deadline::FirstToken(until),
-            };
-            match (events.next(deadline).await, finish) {
-                (Ok(Some(Said::Part(part))), _) => finish = self.take(part).await?.or(finish),
+            let missed = if self.has_begun { Failure::Hung } else { Failure::Silent };
+            match (events.next(until, &missed).await, finish) {
+                (Ok(Some(Said::Part(part))), _) => {
+                    let is_progress = part.is_progress();
+                    let ended = self.take(part).await?;
+                    // What is not part of the answer, such as a comment that says it is still there, gains no time.
+                    until = match (ended, finish) {
+                        (Some(_), None) => Instant::now() + patience.after_finish,
+                        (None, None) if is_progress => Instant::now() + patience.between,
+                        (_, Some(_)) | (None, None) => until,
+                    };
+                    finish = ended.or(finish);
+                }
                 // It is over, whatever still goes wrong.
                 (_, Some(Finish::Ended(end))) => return Ok(end),
-                (_, Some(Finish::Aborted)) | (Ok(None), None) => return Err(Failure::Cut),
-                (Ok(Some(Said::Done)), None) => return Ok(EngineEnd::EndOfText),
+                // Some leave the reason out; whoever leaves the text out too has given no answer.
+                (Ok(Some(Said::Done)), None) if self.has_begun => return Ok(EngineEnd::EndOfText),
+                (_, Some(Finish::Aborted)) | (Ok(None | Some(Said::Done)), None) => return Err(Failure::Cut),
                 (Ok(Some(Said::Error(said))), None) => {
-                    let status = said.status.unwrap_or(if said.is_about_length { 400 } else { 500 });
+                    let is_worded = said.length == Length::Worded;
+                    let status = said.status.unwrap_or(if is_worded { 400 } else { 500 });
                     return Err(Failure::of_status(status, said, None));
                 }
                 (Ok(Some(Said::Rubbish(what))), None) => return Err(Failure::Rubbish(what)),
@@ -224,6 +232,7 @@ impl Task {
             | EngineEnd::NotANumber
             | EngineEnd::StepFailed
             | EngineEnd::UpstreamTooLong
+            | EngineEnd::UpstreamRejected
             | EngineEnd::ShuttingDown => {}
         }
     }

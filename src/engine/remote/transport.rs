@@ -18,7 +18,7 @@ use super::{
     chunk::{self, ErrorSaid, Said},
     failure::Failure,
     models::Found,
-    sse::{EventReader, MAX_EVENT_BYTES},
+    sse::{Event, EventReader, MAX_EVENT_BYTES},
 };
 
 /// Most bytes that are read of a response that is an error.
@@ -44,7 +44,7 @@ pub(super) struct Transport {
 pub(super) struct Events {
     response: Response,
     reader: EventReader,
-    data: VecDeque<Vec<u8>>,
+    read: VecDeque<Event>,
 }
 
 impl Transport {
@@ -89,7 +89,7 @@ impl Transport {
         if !kind.to_ascii_lowercase().starts_with("text/event-stream") {
             return Err(Failure::Rubbish("an answer that is no stream of events"));
         }
-        Ok(Events { response, reader: EventReader::new(MAX_EVENT_BYTES), data: VecDeque::new() })
+        Ok(Events { response, reader: EventReader::new(MAX_EVENT_BYTES), read: VecDeque::new() })
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
@@ -106,31 +106,24 @@ impl Transport {
 }
 
 impl Events {
-    /// What the next event says; `None` after the last. Bytes have to come until the deadline.
-    pub(super) async fn next(&mut self, deadline: Deadline) -> Result<Option<Said>, Failure> {
+    /// What the next event says; `None` after the last. Where none comes until the deadline, that is `missed`.
+    pub(super) async fn next(&mut self, until: Instant, missed: &Failure) -> Result<Option<Said>, Failure> {
         loop {
-            if let Some(data) = self.data.pop_front() {
-                return Ok(Some(chunk::read(&data)));
+            match self.read.pop_front() {
+                Some(Event::Data(data)) => return Ok(Some(chunk::read(&data))),
+                Some(Event::Error(error)) => return Ok(Some(Said::Error(ErrorSaid::read(&error)))),
+                None => {}
             }
-            let (until, missed) = match deadline {
-                Deadline::FirstToken(until) => (until, Failure::Silent),
-                Deadline::Between(time) => (Instant::now() + time, Failure::Hung),
-            };
-            let bytes = timeout_at(until, self.response.chunk()).await.map_err(|_| missed)?;
+            // Bytes that come faster than they are read would be taken before the time is looked at.
+            if Instant::now() >= until {
+                return Err(missed.clone());
+            }
+            let bytes = timeout_at(until, self.response.chunk()).await.map_err(|_| missed.clone())?;
             let Some(bytes) = bytes.map_err(|_| Failure::Cut)? else { return Ok(None) };
             let events = self.reader.push(&bytes);
-            self.data.extend(events.map_err(|_| Failure::Rubbish("an event that is too long"))?);
+            self.read.extend(events.map_err(|_| Failure::Rubbish("an event that is too long"))?);
         }
     }
-}
-
-/// Until when bytes have to come.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Deadline {
-    /// The first token, at this moment.
-    FirstToken(Instant),
-    /// The next bytes, in this time.
-    Between(Duration),
 }
 
 async fn refused(response: Response) -> Failure {

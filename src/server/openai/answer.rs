@@ -165,14 +165,17 @@ impl Answer {
 
     /// The same where an upstream server names the tokens of a text.
     fn told_there(&self, told: Vec<TextLogprobs>) -> Option<Told> {
-        let named = told.into_iter().map(Named::from);
         let told = match self.kind {
-            Kind::Chat => Told::Chat { content: named.map(ChatToken::of).collect(), refusal: () },
+            Kind::Chat => {
+                let content = told.into_iter().map(|told| ChatToken::of(told.into())).collect();
+                Told::Chat { content, refusal: () }
+            }
             Kind::Text => {
                 let (mut lists, mut n_chars) = (Lists::default(), self.n_chars);
-                for named in named {
-                    let offset = n_chars;
-                    n_chars += named.n_chars();
+                for told in told {
+                    let offset = told.text_offset.unwrap_or(n_chars);
+                    let named = Named::from(told);
+                    n_chars = offset + named.n_chars();
                     lists.push(named, offset);
                 }
                 Told::Text(lists)

@@ -28,7 +28,7 @@ use crate::{
     },
     server::{
         generator::{Generator, Local},
-        service::ask::{check_roles, make_prompt},
+        service::ask::{check_turns, make_prompt},
         state::Server,
     },
 };
@@ -56,7 +56,7 @@ pub async fn chat_completions(State(server): State<Arc<Server>>, body: Bytes) ->
             (0..drawing.n).map(|index| (Request::Local(local.engine.clone(), request(index)), told(index))).unzip()
         }
         Generator::Upstream(upstream) => {
-            check_roles(&turns, ready.model.prompt_format).map_err(|error| ApiError::from(error).about("messages"))?;
+            check_turns(&turns, ready.model.prompt_format).map_err(|error| ApiError::from(error).about("messages"))?;
             let prompt = RemotePrompt::Turns(turns);
             let request = |index| drawing.remote_request(prompt.clone(), index, top);
             (0..drawing.n).map(|index| (Request::Upstream(upstream.clone(), request(index)), answer(index))).unzip()

@@ -225,12 +225,17 @@ pub(super) fn failure(reason: EndReason) -> ChatError {
         EndReason::Failed { code: ErrorCode::UpstreamRefused } => {
             ChatError::new(ErrorCode::UpstreamRefused, "the upstream server refused the request")
         }
+        EndReason::Failed { code: ErrorCode::UpstreamRejected } => ChatError::new(
+            ErrorCode::UpstreamRejected,
+            "the upstream server does not take the request as it is; its own log says why",
+        ),
         EndReason::Failed { code: ErrorCode::UpstreamBroke } => {
             told(ErrorCode::UpstreamBroke, "the upstream server failed or broke off in the middle of the answer")
         }
-        EndReason::Failed { code: ErrorCode::PromptTooLong } => {
-            ChatError::new(ErrorCode::PromptTooLong, "the newest message does not fit the upstream server's context")
-        }
+        EndReason::Failed { code: ErrorCode::PromptTooLong } => ChatError::new(
+            ErrorCode::PromptTooLong,
+            "the prompt does not fit the upstream server's context beside the answer, expected less of either",
+        ),
         EndReason::Failed { code } => told(code, "a step of the engine failed, and the answer with it; ask again"),
         EndReason::Interrupted | EndReason::Stopped => told(ErrorCode::ShuttingDown, "the server is shutting down"),
         EndReason::EndOfText | EndReason::Length | EndReason::StopString => {

@@ -26,7 +26,7 @@ use crate::{
         settings::Sampling,
     },
     engine::{
-        remote::body::RemotePrompt,
+        remote::{RemoteRequest, body::RemotePrompt},
         request::{GenerationRequest, LogprobsRequest},
         tokenizer::ChatTokenizer,
     },
@@ -83,13 +83,10 @@ pub async fn completions(State(server): State<Arc<Server>>, body: Bytes) -> Resu
                 return Err(ApiError::unsupported("echo", "an upstream server generates here; ask it directly"));
             }
             Generator::Upstream(upstream) => {
-                let prompt = match prompt {
-                    Prompt::Text(text) => RemotePrompt::Text(text),
-                    Prompt::Ids(ids) => RemotePrompt::Ids(ids.into()),
-                };
-                n_told += drawing.n as usize * drawing.sampling.max_new_tokens as usize;
+                let (prompt, sampling) = of_upstream(prompt, &drawing, ready.model.context_length)?;
+                n_told += drawing.n as usize * sampling.max_new_tokens as usize;
                 for index in 0..drawing.n {
-                    let request = drawing.remote_request(prompt.clone(), index, top);
+                    let request = RemoteRequest { sampling, ..drawing.remote_request(prompt.clone(), index, top) };
                     answers.push(answer(index));
                     requests.push(Request::Upstream(upstream.clone(), request));
                 }
@@ -127,6 +124,26 @@ async fn of_local(
     let ids = read(server, local.prompts.tokenizer(), prompt).await?;
     let sampling = Sampling { max_new_tokens: room(context, drawing, ids.len())?, ..drawing.sampling };
     Ok(drawing.local_request(ids, sampling, logprobs))
+}
+
+/// What upstream servers are asked to go on with, and how. Where nobody said how many tokens may follow, no more are asked for
+/// than fit, as far as that is known here; a text's tokens only they can count.
+fn of_upstream(prompt: Prompt, drawing: &Drawing, context: u32) -> Result<(RemotePrompt, Sampling), ApiError> {
+    let mut sampling = drawing.sampling;
+    let prompt = match prompt {
+        Prompt::Text(text) if text.is_empty() => return Err(no_tokens()),
+        Prompt::Ids(ids) if ids.is_empty() => return Err(no_tokens()),
+        Prompt::Text(text) => RemotePrompt::Text(text),
+        Prompt::Ids(ids) => {
+            let rest = context.saturating_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+            // One that fills the context may still fit: not every upstream says how long that is.
+            if !drawing.is_bounded && rest > 0 {
+                sampling.max_new_tokens = sampling.max_new_tokens.min(rest);
+            }
+            RemotePrompt::Ids(ids.into())
+        }
+    };
+    Ok((prompt, sampling))
 }
 
 /// The prompts: a text, token ids, or a list of either.
@@ -188,9 +205,13 @@ async fn read(server: &Server, tokenizer: &Arc<ChatTokenizer>, prompt: Prompt) -
     };
     ids_within("prompt", &ids, tokenizer)?;
     if ids.is_empty() {
-        return Err(ApiError::field("prompt", "prompt has no tokens, expected at least one"));
+        return Err(no_tokens());
     }
     Ok(ids)
+}
+
+fn no_tokens() -> ApiError {
+    ApiError::field("prompt", "prompt has no tokens, expected at least one")
 }
 
 /// How many tokens may follow on a prompt of so many: as many as were asked for, or where nobody said, as many as fit.

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::engine::{
     offsets::Offsets,
-    request::{TextLogprobs, TokenLogprobs},
+    request::{TextLogprobs, TextToken, TokenLogprobs},
     tokenizer::{ChatTokenizer, Piece},
 };
 
@@ -45,8 +45,8 @@ impl Named {
 
 impl From<TextLogprobs> for Named {
     fn from(told: TextLogprobs) -> Self {
-        let piece = |text: String| Piece { bytes: text.clone().into_bytes(), text };
-        let top = told.top.into_iter().map(|(text, logprob)| (piece(text), logprob)).collect();
+        let piece = |token: TextToken| Piece { bytes: token.bytes.unwrap_or_default(), text: token.text };
+        let top = told.top.into_iter().map(|(token, logprob)| (piece(token), logprob)).collect();
         Self { token: piece(told.token), told: Some(NamedProbabilities { logprob: told.logprob, top }) }
     }
 }
@@ -73,7 +73,8 @@ pub(super) struct ChatToken {
 struct Entry {
     token: Box<str>,
     logprob: f32,
-    bytes: Box<[u8]>,
+    /// Of an upstream server's token they may be unknown.
+    bytes: Option<Box<[u8]>>,
 }
 
 /// One entry a token in each list.
@@ -122,7 +123,7 @@ impl ChatToken {
         let entry = |piece: Piece, logprob: f32| Entry {
             token: piece.text.into(),
             logprob: logprob.max(NOTHING),
-            bytes: piece.bytes.into(),
+            bytes: (!piece.bytes.is_empty()).then(|| piece.bytes.into()),
         };
         let (logprob, top) = named.told.map_or((NOTHING, Vec::new()), |told| (told.logprob, told.top));
         let top_logprobs = top.into_iter().map(|(piece, logprob)| entry(piece, logprob)).collect();

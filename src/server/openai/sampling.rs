@@ -220,6 +220,7 @@ impl Drawing {
         RemoteRequest {
             prompt,
             sampling: self.sampling,
+            is_bounded: self.is_bounded,
             seed: self.seed_of(index),
             ignore_eos: self.ignore_eos,
             stop: self.stop.clone(),

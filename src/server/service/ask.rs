@@ -14,7 +14,7 @@ use crate::{
         settings::{Sampling, Settings},
     },
     engine::{
-        prompt::{Prompt, PromptError, Turn},
+        prompt::{self, Prompt, PromptError, Turn},
         remote::{RemoteEngine, RemoteRequest, body::RemotePrompt},
         request::{CacheScope, GenerationRequest, LogprobsRequest, SubmitError},
         tokenizer::TokenizerError,
@@ -74,7 +74,19 @@ pub(super) async fn admit(
     let turns = with_system(ready, ask.system, turns)?;
     let local = match &ready.engine {
         Generator::Local(local) => local,
-        Generator::Upstream(upstream) => return admit_upstream(ready, upstream, turns, sampling, seed),
+        Generator::Upstream(upstream) => {
+            check_turns(&turns, ready.model.prompt_format)?;
+            let request = RemoteRequest {
+                prompt: RemotePrompt::Turns(turns),
+                sampling,
+                is_bounded: ask.settings.max_new_tokens.is_some(),
+                seed,
+                ignore_eos: false,
+                stop: Vec::new(),
+                logprobs: None,
+            };
+            return admit_upstream(upstream, request);
+        }
     };
     let prompt = make_prompt(server, local, turns, sampling.max_new_tokens).await?;
     let sampling = local.prompts.sampling_beside(prompt.ids.len(), sampling);
@@ -90,25 +102,14 @@ pub(super) async fn admit(
     Ok(Admitted { events, prompt_ids, token_ids: Vec::new(), text: String::new(), stats, sampling, seed })
 }
 
-/// Refuses what the prompt format cannot write, of which an upstream server is not asked.
-pub(in crate::server) fn check_roles(turns: &[Turn], format: PromptFormat) -> Result<(), ChatError> {
-    match turns.iter().find(|turn| !format.supports(turn.role)) {
-        None => Ok(()),
-        Some(turn) => Err(prompt_error(PromptError::Role { role: turn.role, format })),
-    }
+/// Refuses what no prompt is made of here, of which an upstream server is not asked.
+pub(in crate::server) fn check_turns(turns: &[Turn], format: PromptFormat) -> Result<(), ChatError> {
+    prompt::check(turns, format).map(|_| ()).map_err(prompt_error)
 }
 
 /// Asks an upstream server, which makes the prompt and counts its tokens itself.
-fn admit_upstream(
-    ready: &Ready,
-    upstream: &RemoteEngine,
-    turns: Vec<Turn>,
-    sampling: Sampling,
-    seed: u64,
-) -> Result<Admitted, ChatError> {
-    check_roles(&turns, ready.model.prompt_format)?;
-    let prompt = RemotePrompt::Turns(turns);
-    let request = RemoteRequest { prompt, sampling, seed, ignore_eos: false, stop: Vec::new(), logprobs: None };
+fn admit_upstream(upstream: &RemoteEngine, request: RemoteRequest) -> Result<Admitted, ChatError> {
+    let (sampling, seed) = (request.sampling, request.seed);
     Ok(Admitted {
         events: upstream.submit(request).map_err(submit_error)?,
         prompt_ids: Arc::default(),

@@ -2,12 +2,15 @@
 //!
 //! **Architecture Invariant:** however long a line is, no more of it is kept than a message may have.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
 use crate::chat::limits::MAX_MESSAGE_BYTES;
 
 /// One more than a message may have, and one for the carriage return before a line's end.
 const MOST_KEPT: usize = MAX_MESSAGE_BYTES + 2;
+
+/// What some editors write before a text, and is no part of it.
+const MARK: [u8; 3] = *b"\xef\xbb\xbf";
 
 /// Why there is no message.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,24 @@ pub(super) enum LineError {
     /// Nothing more can be read.
     #[error("the input cannot be read: {0}")]
     Unreadable(#[from] io::Error),
+}
+
+/// The input without a mark of byte order before it. No more is waited for than tells whether there is one.
+pub(super) fn without_mark(mut input: impl BufRead) -> impl BufRead {
+    let mut n = 0;
+    while let Some(expected) = MARK.get(n) {
+        match input.fill_buf() {
+            Ok(part) if part.first() == Some(expected) => {
+                input.consume(1);
+                n += 1;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // What cannot be read is told to whoever reads on.
+            Ok(_) | Err(_) => break,
+        }
+    }
+    let before = if n < MARK.len() { MARK.get(..n).unwrap_or_default() } else { &[] };
+    before.chain(input)
 }
 
 /// The next line without its end; `None` at the input's end.
@@ -105,6 +126,25 @@ mod tests {
         assert!(found[0].as_ref().unwrap_err().contains("196608 bytes, at most 65536"), "{found:?}");
         assert!(found[1].as_ref().unwrap_err().contains("not UTF-8 at byte 1"), "{found:?}");
         assert_eq!(found[2], Ok("c".to_owned()));
+    }
+
+    #[test]
+    fn one_mark_of_byte_order_before_the_input_is_no_part_of_it() {
+        for (input, expected) in [
+            ("\u{feff}你好".as_bytes(), "你好".as_bytes()),
+            ("\u{feff}\u{feff}a".as_bytes(), "\u{feff}a".as_bytes()),
+            ("a\u{feff}".as_bytes(), "a\u{feff}".as_bytes()),
+            (b"\xef\xbb", b"\xef\xbb"),
+            (b"\xefa", b"\xefa"),
+            (b"\n", b"\n"),
+            (b"", b""),
+        ] {
+            for capacity in [1, 64] {
+                let mut read = Vec::new();
+                without_mark(BufReader::with_capacity(capacity, input)).read_to_end(&mut read).unwrap();
+                assert_eq!(read, expected, "{input:?}");
+            }
+        }
     }
 
     #[test]

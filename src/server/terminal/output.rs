@@ -4,6 +4,7 @@
 
 use std::{
     borrow::Cow,
+    ffi::OsString,
     io::{self, IsTerminal, Write},
 };
 
@@ -43,7 +44,7 @@ impl Output {
 impl Notes {
     pub(super) fn new() -> Self {
         let is_terminal = io::stderr().is_terminal();
-        Self { is_terminal, is_dim: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+        Self { is_terminal, is_dim: is_terminal && knows_colors(|name| std::env::var_os(name)) }
     }
 
     /// Says what is not wrong.
@@ -65,6 +66,12 @@ impl Notes {
     }
 }
 
+/// Whether a terminal obeys what changes how text looks, and is to be told to.
+fn knows_colors(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
+}
+
 /// The text with pictures instead of what a terminal would obey.
 fn visible(text: &str) -> Cow<'_, str> {
     let is_obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
@@ -83,6 +90,21 @@ fn visible(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_terminal_that_is_known_to_obey_is_told_how_text_looks() {
+        for (term, no_color, expected) in [
+            (Some("xterm-256color"), None, true),
+            (Some("xterm"), Some(""), true),
+            (Some("xterm"), Some("1"), false),
+            (Some("dumb"), None, false),
+            (Some(""), None, false),
+            (None, None, false),
+        ] {
+            let variable = |name: &str| if name == "TERM" { term } else { no_color }.map(OsString::from);
+            assert_eq!(knows_colors(variable), expected, "{term:?} {no_color:?}");
+        }
+    }
 
     #[test]
     fn a_terminal_obeys_nothing_that_the_model_says() {

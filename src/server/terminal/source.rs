@@ -19,7 +19,7 @@ const LINES_AHEAD: usize = 1;
 
 /// Where messages come from.
 pub(super) enum Source {
-    Terminal(Editor),
+    Terminal(Box<Editor>),
     Piped(Pipe),
 }
 
@@ -47,14 +47,14 @@ pub(super) enum Heard {
 impl Source {
     /// The person at the terminal.
     pub(super) fn terminal() -> Result<Self, Failure> {
-        Ok(Self::Terminal(Editor::new()?))
+        Ok(Self::Terminal(Box::new(Editor::new()?)))
     }
 
     /// Standard input, line by line or as a whole.
     pub(super) fn piped(is_whole: bool) -> Self {
         let (sender, lines) = mpsc::channel(LINES_AHEAD);
         thread::spawn(move || {
-            let mut input = io::stdin().lock();
+            let mut input = lines::without_mark(io::stdin().lock());
             if is_whole {
                 // Nobody listens where the program is ending.
                 let _ = sender.blocking_send(lines::whole(&mut input));

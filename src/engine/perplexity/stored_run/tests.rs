@@ -42,10 +42,12 @@ fn read(bytes: &[u8]) -> Result<Vec<Record>, StoredRunError> {
     (0..n).map(|_| reader.read()).collect()
 }
 
-/// The bytes of the file with others from `at` on.
+/// The bytes of the file with others from `at` on, as if it had been written so.
 fn with(at: usize, other: &[u8]) -> Vec<u8> {
     let mut bytes = bytes();
     bytes[at..at + other.len()].copy_from_slice(other);
+    let (content, end) = bytes.split_last_chunk_mut::<DIGEST_BYTES>().unwrap();
+    *end = Sha256::digest(content).into();
     bytes
 }
 
@@ -97,7 +99,7 @@ fn what_is_no_run_is_said() {
     assert!(foreign(read(&with(7, b"\r")).unwrap_err()));
     assert!(foreign(RunReader::open(Path::new("/dev/zero")).unwrap_err()));
     assert!(foreign(RunReader::open(&std::env::temp_dir()).unwrap_err()));
-    assert!(matches!(read(&with(8, &[2])), Err(StoredRunError::Version { found: 2, .. })));
+    assert!(matches!(read(&with(8, &[1])), Err(StoredRunError::Version { found: 1, .. })));
     let absent = RunReader::open(Path::new("/no/such/run")).unwrap_err();
     assert!(text(&absent).contains("/no/such/run cannot be read"));
 }
@@ -114,6 +116,22 @@ fn sizes_that_a_header_claims_are_held_against_the_files() {
         let Err(error) = read(&with(at, &u32::to_le_bytes(size))) else { panic!("{at} {size} was let in") };
         let is_expected = matches!(error, StoredRunError::Size { .. } | StoredRunError::Damaged { .. });
         assert!(is_expected, "{at} {size}: {}", text(&error));
+    }
+}
+
+#[test]
+fn a_file_that_was_altered_anywhere_is_refused() {
+    let whole = bytes();
+    let first = FIXED_BYTES + header().model.len();
+    // A log-probability that a distribution may have, and that was not written.
+    let mut altered = whole.clone();
+    altered[first..first + 8].copy_from_slice(&(-1e300_f64).to_le_bytes());
+    let error = read(&altered).unwrap_err();
+    assert!(matches!(error, StoredRunError::Damaged { .. }) && text(&error).contains("SHA-256"), "{error}");
+    for at in 24..whole.len() {
+        let mut altered = whole.clone();
+        altered[at] ^= 1;
+        assert!(read(&altered).is_err(), "byte {at}");
     }
 }
 
@@ -159,18 +177,66 @@ fn runs_of_other_tokens_or_windows_are_not_compared() {
 fn a_file_that_is_not_finished_leaves_nothing_and_replaces_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run");
-    fs::write(&path, "before").unwrap();
+    let before = bytes();
+    fs::write(&path, &before).unwrap();
     let mut writer = RunWriter::create(&path, VOCAB_SIZE, 2).unwrap();
     writer.begin(&header()).unwrap();
     drop(writer);
-    assert_eq!(fs::read(&path).unwrap(), b"before");
+    assert_eq!(fs::read(&path).unwrap(), before);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     let absent = RunWriter::create(&dir.path().join("no/run"), VOCAB_SIZE, 2).unwrap_err();
     assert!(text(&absent).contains("cannot be written"));
-    assert!(matches!(RunWriter::create(dir.path(), VOCAB_SIZE, 2), Err(StoredRunError::Unwritable { .. })));
     let huge = RunWriter::create(&path, VOCAB_SIZE, u64::MAX).unwrap_err();
     assert!(matches!(huge, StoredRunError::Room { .. }), "{}", text(&huge));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_broken_off_is_removed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, half) = (dir.path().join("run"), dir.path().join("run.partial"));
+    discard(&path);
+    fs::write(&path, bytes()).unwrap();
+    for begun in [&b""[..], &bytes()[..70]] {
+        fs::write(&half, begun).unwrap();
+        discard(&path);
+        assert!(path.exists() && !half.exists());
+    }
+    fs::write(&half, "somebody's").unwrap();
+    discard(&path);
+    assert_eq!(fs::read(&half).unwrap(), b"somebody's");
+}
+
+#[test]
+fn only_a_run_that_was_kept_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let create = |name: &str| RunWriter::create(&at(name), VOCAB_SIZE, 2);
+    fs::write(at("kept"), bytes()).unwrap();
+    fs::write(at("empty"), "").unwrap();
+    for name in ["kept", "empty", "new"] {
+        drop(create(name).unwrap());
+    }
+    fs::write(at("text"), "what somebody wrote").unwrap();
+    fs::write(at("other.partial"), "what somebody wrote").unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    std::os::unix::fs::symlink(at("kept"), at("link")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    let before = fs::read_dir(dir.path()).unwrap().count();
+    for (name, what) in [
+        ("text", "another file"),
+        ("other", "other.partial is there already and is another file"),
+        ("folder", "a folder"),
+        ("link", "a link"),
+        ("device", "a link"),
+        ("socket", "no regular file"),
+    ] {
+        let error = create(name).unwrap_err();
+        assert!(matches!(error, StoredRunError::Occupied { .. }) && text(&error).contains(what), "{error}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), before);
+    assert_eq!(fs::read(at("text")).unwrap(), b"what somebody wrote");
 }
 
 #[test]
