@@ -137,6 +137,14 @@ fn before_an_upstream_the_api_streams_counts_and_says_what_it_has_not() {
     let choices = |reply: (u16, String)| serde_json::from_str::<Value>(&reply.1).unwrap()["choices"].clone();
     let expected = choices(asked(&first, "/v1/completions", &text));
     assert_eq!(choices(asked(&second, "/v1/completions", &text)), expected);
+    // Drawn at random, so that there are bytes whose places are known late.
+    for seed in 0..4 {
+        let text = json!({ "prompt": "Human: 你好\n\nAssistant: ", "max_tokens": 40, "temperature": 2, "top_k": 0, "top_p": 1,
+            "seed": seed, "logprobs": 2, "ignore_eos": true, "stop": "never" });
+        let expected = choices(asked(&first, "/v1/completions", &text));
+        assert_eq!(expected[0]["logprobs"]["tokens"].as_array().unwrap().len(), 40);
+        assert_eq!(choices(asked(&second, "/v1/completions", &text)), expected);
+    }
     for (path, body) in [
         ("/tokenize", json!({ "prompt": "x" })),
         ("/detokenize", json!({ "tokens": [5] })),
