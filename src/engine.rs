@@ -29,6 +29,7 @@ pub mod perplexity;
 pub mod precision;
 pub mod prompt;
 pub mod reading;
+mod regular_file;
 pub mod remote;
 pub mod request;
 pub mod room;
