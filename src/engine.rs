@@ -16,6 +16,7 @@ pub mod config;
 pub mod convert;
 pub mod copies;
 pub mod detokenizer;
+pub mod end_tokens;
 pub mod fingerprint;
 pub mod format;
 pub mod generation_config;
