@@ -26,6 +26,7 @@ pub mod load;
 pub mod logits;
 pub mod mean;
 pub mod memory;
+pub mod model_name;
 pub mod perplexity;
 pub mod precision;
 pub mod prompt;
