@@ -13,7 +13,8 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -176,6 +177,63 @@ fn an_index_that_leads_elsewhere_is_refused() {
         fs::write(dir.path().join("pytorch_model.bin.index.json"), index).unwrap();
         let said = refused(dir.path(), None);
         assert!(said.contains("expected the plain name"), "{said}");
+    }
+}
+
+/// What `ask` says, which must not wait for anybody.
+fn at_once(ask: impl FnOnce() -> String + Send + 'static) -> String {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(ask()));
+    receiver.recv_timeout(5 * LONGEST).expect("it says something, and waits for nobody")
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
+    for (from, to, name) in [
+        ("lora-base", "model", "model.safetensors"),
+        ("bin", "model", "pytorch_model.bin"),
+        ("gguf", "model", "model.gguf"),
+        ("lora", "adapter", "adapter_model.safetensors"),
+        ("lora-bin", "adapter", "adapter_model.bin"),
+        ("lora", "adapter", "adapter_config.json"),
+    ] {
+        let config = if to == "model" { "config.json" } else { "adapter_config.json" };
+        let dir = folder(&[(&format!("{from}/{config}"), config)]);
+        let path = dir.path().join(name);
+        // One that is there already makes room.
+        _ = fs::remove_file(&path);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let place = dir.path().to_owned();
+        let said = at_once(move || match to {
+            "model" => refused(&place, None),
+            _ => refused(&data("lora-base"), Some(&place)),
+        });
+        assert!(said.contains(name) && said.contains("a pipe, expected a regular file"), "{said}");
+    }
+}
+
+#[test]
+fn a_git_lfs_pointer_in_place_of_a_file_is_named() {
+    let pointer =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 12345\n";
+    for (from, name) in [
+        ("lora-base", "model.safetensors"),
+        ("bin", "pytorch_model.bin"),
+        ("gguf", "model.gguf"),
+        ("bin-sharded", "pytorch_model.bin.index.json"),
+        ("gptq", "quantize_config.json"),
+        ("lora", "adapter_model.safetensors"),
+        ("lora", "adapter_config.json"),
+    ] {
+        let is_adapter = from == "lora";
+        let config = if is_adapter { "adapter_config.json" } else { "config.json" };
+        let dir = folder(&[(&format!("{from}/{config}"), config)]);
+        if from == "gptq" {
+            fs::copy(data("gptq/model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+        }
+        fs::write(dir.path().join(name), pointer).unwrap();
+        let said = if is_adapter { refused(&data("lora-base"), Some(dir.path())) } else { refused(dir.path(), None) };
+        assert!(said.contains(name) && said.contains("Git LFS pointer") && said.contains("`git lfs pull`"), "{said}");
     }
 }
 

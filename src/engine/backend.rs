@@ -111,6 +111,17 @@ pub enum BackendError {
     DeviceLost(String),
 }
 
+impl BackendError {
+    /// Whether the device failed, and not what it was given to hold.
+    #[must_use]
+    pub fn is_of_the_device(&self) -> bool {
+        match self {
+            Self::Threads(_) | Self::Device(_) | Self::DeviceLost(_) => true,
+            Self::Candle(_) | Self::Weights(_) | Self::Quantized { .. } | Self::NoRoom(_) | Self::Plan(_) => false,
+        }
+    }
+}
+
 impl From<DeviceError> for BackendError {
     fn from(error: DeviceError) -> Self {
         match error {

@@ -19,7 +19,7 @@ use super::{
     kv::BLOCK_SIZE,
     kv_type::KvType,
     load::{self, DeviceChoice, LoadError},
-    memory,
+    memory, model_name,
     precision::Precision,
     room::KvSize,
     target::{Holding, Target},
@@ -297,7 +297,7 @@ fn prepare(
         BenchWeights::Checkpoint(path) => {
             let config = load::read_config(path)?.1;
             let checkpoint = Checkpoint::open(path, &config).map_err(LoadError::from)?;
-            (load::folder_name(path), config, Some(checkpoint))
+            (model_name::of(path), config, Some(checkpoint))
         }
         BenchWeights::Random(shape) => (shape.name().to_owned(), shape.config(), None),
     };

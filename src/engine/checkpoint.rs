@@ -9,21 +9,25 @@ pub mod file_header;
 pub mod gguf;
 pub mod gptq;
 mod layout;
+mod limited;
 mod made_up;
 mod merged;
 pub mod pickle;
 mod place;
+mod problems;
 mod safetensors_file;
+mod sample;
 mod shards;
 mod stored;
 pub mod stored_type;
+mod trimmed;
 pub mod verify;
 pub mod writer;
 
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -39,8 +43,11 @@ use self::{
     gptq::config::GptqConfig,
     merged::Merged,
     place::{Found, Place},
+    problems::Problems,
+    sample::Sample,
     shards::{FileFormat, Shards},
     stored::StoredTensors,
+    trimmed::Trimmed,
 };
 use super::{
     config::ModelConfig,
@@ -56,6 +63,7 @@ pub struct Checkpoint {
     is_packed: bool,
     adapted: Vec<String>,
     files: Vec<CheckpointFile>,
+    samples: Vec<Sample>,
     unused: Vec<String>,
     n_parameters: u64,
     n_bytes: u64,
@@ -99,7 +107,7 @@ impl Checkpoint {
     /// # Errors
     /// Everything that could be found wrong, at least one.
     pub fn inspect(path: &Path, config: &ModelConfig) -> Result<Self, Vec<CheckpointError>> {
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         let shards = shards::find(path)?;
         let gptq = GptqConfig::read(folder(path)).unwrap_or_else(|error| {
             problems.push(error.into());
@@ -113,7 +121,7 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`].
     pub fn open_file(path: &Path, config: &ModelConfig) -> Result<Self, CheckpointError> {
-        Self::of_shards(&Shards::one(FileFormat::Safetensors, path.to_owned()), None, config, Vec::new())
+        Self::of_shards(&Shards::one(FileFormat::Safetensors, path.to_owned()), None, config, Problems::default())
             .map_err(first_of)
     }
 
@@ -129,7 +137,7 @@ impl Checkpoint {
         shards: &Shards,
         gptq: Option<GptqConfig>,
         config: &ModelConfig,
-        mut problems: Vec<CheckpointError>,
+        mut problems: Problems,
     ) -> Result<Self, Vec<CheckpointError>> {
         let read = |path: &PathBuf| shards.format.read_header(path);
         let headers: Vec<Header> =
@@ -174,7 +182,7 @@ impl Checkpoint {
             found.tensors.into_keys().filter(|name| !is_redundant(name)).map(str::to_owned).collect();
         unused.sort_unstable();
         if !problems.is_empty() {
-            return Err(problems);
+            return Err(problems.into_vec());
         }
         let n_bytes = places.values().map(Place::n_bytes).sum();
         let mut natural: HashMap<String, Format> =
@@ -184,6 +192,7 @@ impl Checkpoint {
         }
         let is_packed = places.values().any(|place| matches!(place, Place::Packed { .. }));
         let tensors = StoredTensors::open(&headers, places, config.tie_word_embeddings).map_err(|error| vec![error])?;
+        let samples = headers.iter().map(|header| Sample::of(header, headers.len())).collect();
         let files = headers.into_iter().map(into_file).chain(packing).collect();
         Ok(Self {
             weights: Arc::new(tensors),
@@ -191,6 +200,7 @@ impl Checkpoint {
             is_packed,
             adapted: Vec::new(),
             files,
+            samples,
             unused,
             n_parameters: n_parameters(config),
             n_bytes,
@@ -214,6 +224,8 @@ impl Checkpoint {
             .map(|(name, _, n_out, n_in)| (name, (n_out, n_in)))
             .collect();
         let adapter = Adapter::check(&adapter_config, header, &projections)?;
+        adapter.compare_bases(self.weights())?;
+        self.samples.push(Sample::of(adapter.header(), 1));
         let Header { path, file, n_bytes, digest, .. } = adapter.header();
         let modified = modified(path);
         self.files.push(CheckpointFile { name: file.clone(), n_bytes: *n_bytes, header_digest: *digest, modified });
@@ -221,6 +233,15 @@ impl Checkpoint {
         self.adapted = adapter.weights().map(str::to_owned).collect();
         self.weights = Arc::new(Merged::new(self.weights, adapter));
         Ok(self)
+    }
+
+    /// The same without the rows of embeddings and head beyond `n_tokens`, where there are some.
+    #[must_use]
+    pub fn with_vocabulary(mut self, n_tokens: usize) -> Self {
+        if self.weights.info(layout::EMBEDDINGS).is_some_and(|info| info.n_rows > n_tokens) {
+            self.weights = Arc::new(Trimmed { inner: self.weights, n_tokens });
+        }
+        self
     }
 
     /// Names of the tensors that an adapter changes.
@@ -245,6 +266,17 @@ impl Checkpoint {
     #[must_use]
     pub fn files(&self) -> &[CheckpointFile] {
         &self.files
+    }
+
+    /// SHA-256 of a few numbers of all files: of two checkpoints of one shape it differs unless they were trained alike. Takes
+    /// milliseconds, however large they are.
+    ///
+    /// # Errors
+    /// The system's, where a file cannot be read.
+    pub fn sample(&self) -> io::Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        self.samples.iter().try_for_each(|sample| sample.add_to(&mut hash))?;
+        Ok(hash.finalize().into())
     }
 
     /// Names of tensors that are there and mean nothing to the model, sorted: worth a warning.

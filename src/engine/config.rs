@@ -12,7 +12,10 @@ use std::{
 
 use fields::Fields;
 
-use super::small_file::{self, SmallFileError};
+use super::{
+    regular_file,
+    small_file::{self, SmallFileError},
+};
 
 /// The model's shape, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,8 +46,10 @@ pub struct ModelConfig {
     pub pad_token_id: u32,
     /// Begin id; XVERSE prompts do not use it.
     pub bos_token_id: u32,
-    /// End id.
+    /// End id; of several, the first, which is the one that stands in prompts.
     pub eos_token_id: u32,
+    /// The others of several: each ends an answer as well.
+    pub other_end_ids: Vec<u32>,
     /// Whether `lm_head` is the embedding table.
     pub tie_word_embeddings: bool,
 }
@@ -71,7 +76,7 @@ pub enum ConfigError {
         dir: PathBuf,
     },
     /// The file cannot be read.
-    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: {}", .path.display(), regular_file::hint(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -255,7 +260,7 @@ impl ModelConfig {
             Err(source) => return Err(ConfigError::Unreadable { path: dir.to_owned(), source }),
         }
         let path = dir.join("config.json");
-        small_file::read(&path, MAX_FILE_BYTES).map_err(|error| match error {
+        small_file::read_json(&path, MAX_FILE_BYTES).map_err(|error| match error {
             SmallFileError::Missing => ConfigError::MissingFile { dir: dir.to_owned() },
             SmallFileError::TooLarge { found } => ConfigError::TooLarge { found, limit: MAX_FILE_BYTES },
             SmallFileError::Unreadable(source) => ConfigError::Unreadable { path, source },
@@ -284,10 +289,11 @@ impl ModelConfig {
             return Err(ConfigError::HeadDim { found, expected: head_dim });
         }
         let vocab_size = fields.required("vocab_size", 1, 2_000_000)?;
-        let token_id = |field, default: usize| {
-            // A default outside a small vocabulary is no contradiction in the file: nothing ever draws it.
-            fields.optional(field, 0, vocab_size - 1).map(|id| id.unwrap_or(default) as u32)
+        // A default outside a small vocabulary is no contradiction in the file: nothing ever draws it.
+        let token_id = |field, default| -> Result<u32, ConfigError> {
+            Ok(fields.token_ids(field, vocab_size)?.first().copied().unwrap_or(default))
         };
+        let ends = fields.token_ids("eos_token_id", vocab_size)?;
         Ok(Self {
             hidden_size,
             intermediate_size: fields.required("intermediate_size", 1, 262_144)?,
@@ -302,7 +308,8 @@ impl ModelConfig {
             rope_theta: rope_theta(&fields)?,
             pad_token_id: token_id("pad_token_id", 1)?,
             bos_token_id: token_id("bos_token_id", 2)?,
-            eos_token_id: token_id("eos_token_id", 3)?,
+            eos_token_id: ends.first().copied().unwrap_or(3),
+            other_end_ids: ends.into_iter().skip(1).collect(),
             tie_word_embeddings: fields.flag("tie_word_embeddings")?,
         })
     }
@@ -362,30 +369,37 @@ fn refuse_other_models(fields: &Fields) -> Result<(), ConfigError> {
 
 /// The base of the rotary frequencies; 10000 where the file, as XVERSE's does, says nothing.
 fn rope_theta(fields: &Fields) -> Result<f64, ConfigError> {
-    if let Some(scaling) = fields.object("rope_scaling")? {
-        // A dynamic scaling begins where the context ends, which is where a conversation ends here.
-        let kind = scaling.string("rope_type")?.or(scaling.string("type")?);
-        if !matches!(kind.as_deref(), Some("dynamic" | "default")) {
-            return Err(ConfigError::RopeScaling { field: "rope_scaling", found: scaling.to_string() });
-        }
+    let mut stated = fields.real("rope_theta", 1.0, 1e9)?;
+    // Newer tools write the base into an object of its own, into which they move what was in the older one.
+    for field in ["rope_parameters", "rope_scaling"] {
+        let Some(object) = fields.object(field)? else { continue };
+        refuse_scaling(field, &object, fields)?;
+        stated = stated.or(object.real("rope_theta", 1.0, 1e9)?);
     }
-    // Newer tools write the base into an object of its own.
-    let nested = match fields.object("rope_parameters")? {
-        None => None,
-        Some(parameters) => {
-            let plain = parameters.string("rope_type")?.is_none_or(|kind| kind == "default");
-            if !plain || parameters.has_other_than(&["rope_type", "rope_theta"]) {
-                let found = parameters.to_string();
-                return Err(ConfigError::RopeScaling { field: "rope_parameters", found });
-            }
-            parameters.real("rope_theta", 1.0, 1e9)?
-        }
-    };
-    let stated = fields.real("rope_theta", 1.0, 1e9)?.or(nested);
     match fields.optional("max_position_embeddings", 2, MAX_POSITIONS)? {
         Some(found) if found > MOST_WITHOUT_THETA && stated.is_none() => Err(ConfigError::RopeUnstated { found }),
         _ => Ok(stated.unwrap_or(10_000.0)),
     }
+}
+
+const ROPE_FIELDS: [&str; 6] =
+    ["rope_type", "type", "rope_theta", "factor", "partial_rotary_factor", "original_max_position_embeddings"];
+
+/// Refuses positions that are not plain within the context.
+fn refuse_scaling(field: &'static str, object: &Fields, config: &Fields) -> Result<(), ConfigError> {
+    let kinds = [object.string("rope_type")?, object.string("type")?];
+    // A dynamic scaling begins where the context ends, which is where a conversation ends here.
+    let is_plain = kinds.iter().flatten().all(|kind| matches!(kind.as_str(), "dynamic" | "default"));
+    let is_named = kinds.iter().any(Option::is_some);
+    let has_factor = object.real("factor", 0.0, 1e9)?.is_some();
+    let is_whole = object.real("partial_rotary_factor", 0.0, 1e9)?.is_none_or(|share| share == 1.0);
+    let positions = object.optional("original_max_position_embeddings", 1, MAX_POSITIONS)?;
+    let begins_late =
+        positions.is_none() || positions == config.optional("max_position_embeddings", 2, MAX_POSITIONS)?;
+    if is_plain && (is_named || !has_factor) && is_whole && begins_late && !object.has_other_than(&ROPE_FIELDS) {
+        return Ok(());
+    }
+    Err(ConfigError::RopeScaling { field, found: object.to_string() })
 }
 
 fn must_divide(

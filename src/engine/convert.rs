@@ -91,20 +91,21 @@ pub fn convert(options: &ConvertOptions) -> Result<Converted, ConvertError> {
     if fs::symlink_metadata(output_path).is_ok() {
         return Err(ConvertError::Occupied { path: output_path.clone() });
     }
-    let (config_json, config) = load::read_config(model_path)?;
+    let (config_json, stored) = load::read_config(model_path)?;
     let tokenizer_json = ChatTokenizer::read_json(tokenizer_path).map_err(LoadError::from)?;
     let tokenizer = ChatTokenizer::from_json(&tokenizer_json).map_err(LoadError::from)?;
-    load::check_vocabulary(&tokenizer, &config)?;
-    let mut checkpoint = Checkpoint::open(model_path, &config).map_err(LoadError::from)?;
+    let config = load::for_tokenizer(&stored, &tokenizer)?;
+    let mut checkpoint = Checkpoint::open(model_path, &stored).map_err(LoadError::from)?;
     if let Some(dir) = adapter_path {
-        checkpoint = checkpoint.with_adapter(dir, &config).map_err(LoadError::from)?;
+        checkpoint = checkpoint.with_adapter(dir, &stored).map_err(LoadError::from)?;
     }
+    let checkpoint = checkpoint.with_vocabulary(config.vocab_size);
     let format = precision.main_format(&config, |name| checkpoint.natural(name));
 
     let dir = writer::partial(output_path);
     make_dir(&dir)?;
     let written = write_folder(&dir, &checkpoint, &config, options).and_then(|n_bytes| {
-        put(&dir.join("config.json"), &config_of(&config_json, format))?;
+        put(&dir.join("config.json"), &config_of(&config_json, format, config.vocab_size))?;
         put(&dir.join("tokenizer.json"), &tokenizer_json)?;
         fs::rename(&dir, output_path)
             .map_err(|source| ConvertError::Unwritable { path: output_path.clone(), source })?;
@@ -155,10 +156,12 @@ fn programs(dir: &Path) -> Vec<String> {
     names.filter(|name| Path::new(name).extension() == Some(OsStr::new("py"))).collect()
 }
 
-/// `config.json` of what is written: it says in what numbers, and that others cannot read them where they are in blocks.
-fn config_of(config_json: &[u8], format: Format) -> Vec<u8> {
+/// `config.json` of what is written: it says how many tokens there are, in what numbers, and that others cannot read them where they are in blocks.
+fn config_of(config_json: &[u8], format: Format, vocab_size: usize) -> Vec<u8> {
     let mut fields: Map<String, Value> = serde_json::from_slice(config_json).unwrap_or_default();
     fields.remove("quantization_config");
+    // Rows without a token are not written.
+    fields.insert("vocab_size".to_owned(), json!(vocab_size));
     match format {
         Format::Dense(number_type) => {
             let name = match number_type.name() {

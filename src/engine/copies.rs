@@ -1,10 +1,10 @@
 //! Quantised weights that are kept, so that they are made once and not at every start.
 //!
-//! A copy is one file, named by what it was made from: the names, sizes, times and headers of the checkpoint's files, its
-//! configuration and the formats. **Architecture Invariant:** where a copy cannot be made or used, the weights are quantised as they are read.
+//! A copy is one file, named by what it was made from: the names, sizes, times and headers of the checkpoint's files, a sample of
+//! the numbers in them, its configuration and the formats. **Architecture Invariant:** where a copy cannot be made or used, the weights are quantised as they are read.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -22,6 +22,9 @@ use super::{
     precision::{Precision, Quantize},
 };
 
+/// Of what the names of copies are made from.
+const KEY_VERSION: u8 = 2;
+
 /// Opens the kept copy of these weights in `folder`, and makes it where there is none; the same weights as they are where
 /// neither is possible, or nothing is to be quantised. `paths` are where the weights come from: the model's, and an adapter's.
 #[must_use]
@@ -37,7 +40,14 @@ pub fn open_or_make(
     let absolute = |path: &&Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf()).display().to_string();
     let paths: Vec<String> = paths.iter().map(absolute).collect();
     let source = format!("{} --quantize {}", paths.join(" + "), precision.quantize.name());
-    let path = folder.join(format!("{}.safetensors", key(&checkpoint, config, precision)));
+    let key = match key(&checkpoint, config, precision) {
+        Ok(key) => key,
+        Err(error) => {
+            tracing::warn!(%error, "quantised weights are not kept, since those they are made from cannot be read");
+            return checkpoint;
+        }
+    };
+    let path = folder.join(format!("{key}.safetensors"));
     if path.exists() {
         match Checkpoint::open_file(&path, config) {
             Ok(copy) => {
@@ -94,8 +104,11 @@ pub fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join("weights")
 }
 
-fn key(checkpoint: &Checkpoint, config: &ModelConfig, precision: Precision) -> String {
+/// What a copy of these weights is called. Names, sizes and headers are alike for all models of a shape, and times where they were
+/// unpacked from an image; so some of the numbers count as well.
+fn key(checkpoint: &Checkpoint, config: &ModelConfig, precision: Precision) -> io::Result<String> {
     let mut hash = Sha256::new();
+    hash.update([KEY_VERSION]);
     for file in checkpoint.files() {
         hash.update((file.name.len() as u64).to_le_bytes());
         hash.update(&file.name);
@@ -104,9 +117,10 @@ fn key(checkpoint: &Checkpoint, config: &ModelConfig, precision: Precision) -> S
         let since = file.modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
         hash.update(since.as_nanos().to_le_bytes());
     }
+    hash.update(checkpoint.sample()?);
     // How a GGUF's rows are permuted depends on the number of heads.
     hash.update(format!("{config:?} {precision:?} {LAYOUT_VERSION}"));
-    writer::hex(&hash.finalize())[..32].to_owned()
+    Ok(writer::hex(&hash.finalize())[..32].to_owned())
 }
 
 #[cfg(test)]

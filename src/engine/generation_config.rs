@@ -1,6 +1,6 @@
 //! `generation_config.json`: the checkpoint's own sampling defaults.
 //!
-//! It reads what the page has a setting for and ignores the rest. **Architecture Invariant:** the defaults that come out are
+//! It reads what the page has a setting for and what ends an answer, and ignores the rest. **Architecture Invariant:** the defaults that come out are
 //! within the bounds of [`Settings`] and leave at least one token of the context to the prompt.
 
 use std::{
@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 use super::{
     config::ModelConfig,
+    end_tokens::EndTokens,
+    regular_file,
     small_file::{self, SmallFileError},
 };
 use crate::chat::settings::{OutOfRange, Sampling, Settings};
@@ -20,7 +22,7 @@ use crate::chat::settings::{OutOfRange, Sampling, Settings};
 #[derive(Debug, thiserror::Error)]
 pub enum GenerationConfigError {
     /// The file cannot be read.
-    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: {}", .path.display(), regular_file::hint(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -64,6 +66,19 @@ struct GenerationConfig {
     max_new_tokens: Option<u32>,
 }
 
+/// What else is read of it.
+#[derive(Deserialize)]
+struct Ends {
+    eos_token_id: Option<Ids>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "eos_token_id is neither an integer nor a list of integers, expected one of them")]
+enum Ids {
+    One(i64),
+    Several(Vec<i64>),
+}
+
 /// Reads the defaults in `dir`; where there is no such file, XVERSE-13B-Chat's own.
 ///
 /// `max_new_tokens` is lowered to one less than the context, and a `do_sample` of false means temperature 0.
@@ -71,10 +86,33 @@ struct GenerationConfig {
 /// # Errors
 /// [`GenerationConfigError`] where the file is there and wrong.
 pub fn read(dir: &Path, config: &ModelConfig) -> Result<Sampling, GenerationConfigError> {
+    from_json(&read_json(dir)?, config)
+}
+
+/// What ends an answer: what `config` says, and what the file in `dir` adds, where there is one. An id outside the vocabulary is
+/// passed over, since nothing ever draws it.
+///
+/// # Errors
+/// [`GenerationConfigError`] where the file is there and wrong.
+pub fn end_tokens(dir: &Path, config: &ModelConfig) -> Result<EndTokens, GenerationConfigError> {
+    let ends: Ends =
+        serde_json::from_slice(&read_json(dir)?).map_err(|source| GenerationConfigError::Broken { source })?;
+    let ids = match ends.eos_token_id {
+        None => Vec::new(),
+        Some(Ids::One(id)) => vec![id],
+        Some(Ids::Several(ids)) => ids,
+    };
+    let known = |id: &i64| u32::try_from(*id).ok().filter(|id| (*id as usize) < config.vocab_size);
+    let ids: Vec<u32> = ids.iter().filter_map(known).collect();
+    Ok(EndTokens::from(config.eos_token_id).and(&config.other_end_ids).and(&ids))
+}
+
+/// The file's content, an empty object where there is none.
+fn read_json(dir: &Path) -> Result<Vec<u8>, GenerationConfigError> {
     let path = dir.join("generation_config.json");
-    match small_file::read(&path, MAX_FILE_BYTES) {
-        Ok(json) => from_json(&json, config),
-        Err(SmallFileError::Missing) => from_json(b"{}", config),
+    match small_file::read_json(&path, MAX_FILE_BYTES) {
+        Ok(json) => Ok(json),
+        Err(SmallFileError::Missing) => Ok(b"{}".to_vec()),
         Err(SmallFileError::TooLarge { found }) => {
             Err(GenerationConfigError::TooLarge { found, limit: MAX_FILE_BYTES })
         }
@@ -144,6 +182,24 @@ mod tests {
         let expected =
             Sampling { temperature: 0.7, top_k: 40, top_p: 0.9, repetition_penalty: 1.2, max_new_tokens: 512 };
         assert_eq!(read(dir.path(), &config(8192)).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_either_file_calls_an_end_ends_an_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = ModelConfig { eos_token_id: 3, other_end_ids: vec![5], ..config(512) };
+        let ends = |json: &str| {
+            fs::write(dir.path().join("generation_config.json"), json).unwrap();
+            let ends = end_tokens(dir.path(), &config).map_err(|error| error.to_string())?;
+            Ok::<Vec<u32>, String>((0..1000).filter(|id| ends.contains(*id)).collect())
+        };
+        assert_eq!(ends("{}").unwrap(), [3, 5]);
+        assert_eq!(ends(r#"{"eos_token_id": 7}"#).unwrap(), [3, 5, 7]);
+        assert_eq!(ends(r#"{"eos_token_id": [3, 9, 100000, -1]}"#).unwrap(), [3, 5, 9]);
+        let said = ends("{\n\"eos_token_id\": \"x\"}").unwrap_err();
+        assert!(said.contains("neither an integer nor a list") && said.contains("\nhint: "), "{said}");
+        fs::remove_file(dir.path().join("generation_config.json")).unwrap();
+        assert!(end_tokens(dir.path(), &config).unwrap().contains(5));
     }
 
     #[test]

@@ -16,14 +16,19 @@ use super::{
         Backend, BackendError,
         cuda::{CudaSettings, card_error::CardError},
     },
-    checkpoint::{self, Checkpoint, error::CheckpointError},
+    checkpoint::{
+        self, Checkpoint,
+        error::{CheckpointError, abridged},
+    },
     config::{ConfigError, ModelConfig},
     copies,
+    end_tokens::EndTokens,
     fingerprint::Fingerprint,
     generation_config::{self, GenerationConfigError},
     kv::BLOCK_SIZE,
     kv_type::KvType,
     memory,
+    model_name::{self, not_a_chat_model},
     precision::Precision,
     prompt::PromptBuilder,
     room::{KvSize, RoomError},
@@ -127,8 +132,8 @@ pub struct Loaded {
     pub info: ModelInfo,
     /// Which checkpoint it is.
     pub fingerprint: Fingerprint,
-    /// The id that ends an answer.
-    pub eos_token_id: u32,
+    /// The ids that end an answer.
+    pub eos_token_id: EndTokens,
 }
 
 /// Why a model was refused.
@@ -163,7 +168,9 @@ pub enum LoadError {
     Tokenizer(#[from] TokenizerError),
     /// Config and tokenizer do not belong together.
     #[error(
-        "the tokenizer has {tokenizer} tokens, the model's vocabulary {config}\nhint: --tokenizer_path must lead to the tokenizer of this checkpoint"
+        "the tokenizer has {tokenizer} tokens, the model's vocabulary {config}, expected as many, or so many rounded up to a multiple of {} to {}\nhint: --tokenizer_path must lead to the tokenizer of this checkpoint",
+        LEAST_ROUNDING,
+        MOST_ROUNDING
     )]
     VocabularyMismatch {
         /// Of the tokenizer.
@@ -215,23 +222,21 @@ const GIB: f64 = (1u64 << 30) as f64;
 pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let began = Instant::now();
     let target = Target::choose(options.device, options.cuda)?;
-    let (config_json, config) = read_config(&options.model_path)?;
-    let defaults = generation_config::read(checkpoint::folder(&options.model_path), &config)?;
+    let (config_json, stored) = read_config(&options.model_path)?;
+    let folder = checkpoint::folder(&options.model_path);
+    let defaults = generation_config::read(folder, &stored)?;
+    let eos_token_id = generation_config::end_tokens(folder, &stored)?;
     let tokenizer_json = ChatTokenizer::read_json(&options.tokenizer_path)?;
     let tokenizer = Arc::new(ChatTokenizer::from_json(&tokenizer_json)?);
-    check_vocabulary(&tokenizer, &config)?;
-    let mut checkpoint = Checkpoint::open(&options.model_path, &config)?;
+    let config = for_tokenizer(&stored, &tokenizer)?;
+    let mut checkpoint = Checkpoint::open(&options.model_path, &stored)?;
     if let Some(dir) = &options.adapter_path {
-        checkpoint = checkpoint.with_adapter(dir, &config)?;
+        checkpoint = checkpoint.with_adapter(dir, &stored)?;
     }
+    let checkpoint = checkpoint.with_vocabulary(config.vocab_size);
     let fingerprint = Fingerprint::of(&config_json, &tokenizer_json, checkpoint.files());
     drop(tokenizer_json);
-    if !checkpoint.unused().is_empty() {
-        tracing::warn!(tensors = ?checkpoint.unused(), "the checkpoint has tensors that this architecture does not use");
-    }
-    if let Some(warning) = not_a_chat_model(&options.model_path) {
-        tracing::warn!("{warning}");
-    }
+    warn(options, &checkpoint, (&stored, &config));
     let n_parameters = checkpoint.n_parameters();
     let holding = target.holding(options.precision, options.kv_type)?;
     let precision = holding.precision;
@@ -241,14 +246,17 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     if options.device == DeviceChoice::Auto && target.is_cpu() {
         check_speed(precision.weight_bytes(&config, natural) as f64, || memory::copy_gb_s(threads, 64))?;
     }
-    if let (false, Some(folder)) = (matches!(target, Target::Reference), &options.copies) {
-        let paths: Vec<&Path> = [Some(&options.model_path), options.adapter_path.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(PathBuf::as_path)
-            .collect();
-        checkpoint = copies::open_or_make(folder, checkpoint, &config, (precision, &paths));
-    }
+    let checkpoint = match &options.copies {
+        Some(folder) if !matches!(target, Target::Reference) => {
+            let paths: Vec<&Path> = [Some(&options.model_path), options.adapter_path.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(PathBuf::as_path)
+                .collect();
+            copies::open_or_make(folder, checkpoint, &config, (precision, &paths))
+        }
+        Some(_) | None => checkpoint,
+    };
     let backend = target.make(&config, checkpoint.into_weights(), holding, (n_blocks, threads))?;
     let prompt_format = options.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(&config));
     let spec = backend.spec();
@@ -256,8 +264,8 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let prompts = PromptBuilder::new(Arc::clone(&tokenizer), &config, prompt_format).within(kv_capacity_tokens);
     let info = ModelInfo {
         name: match &options.adapter_path {
-            None => folder_name(&options.model_path),
-            Some(adapter) => format!("{} + {}", folder_name(&options.model_path), folder_name(adapter)),
+            None => model_name::of(&options.model_path),
+            Some(adapter) => format!("{} + {}", model_name::of(&options.model_path), model_name::of(adapter)),
         },
         is_mini: options.is_mini,
         n_parameters: Some(n_parameters),
@@ -272,7 +280,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         defaults,
         load_seconds: Some(began.elapsed().as_secs_f32()),
     };
-    Ok(Loaded { backend, tokenizer, prompts, info, fingerprint, eos_token_id: config.eos_token_id })
+    Ok(Loaded { backend, tokenizer, prompts, info, fingerprint, eos_token_id })
 }
 
 /// The configuration of the model at `path`, and the JSON that it stands in: `config.json`, the metadata of a GGUF file, or
@@ -319,14 +327,26 @@ fn joined(config: &[u8], gguf: &[u8]) -> Result<Vec<u8>, LoadError> {
     Ok(if is_changed { Value::Object(fields).to_string().into_bytes() } else { config.to_owned() })
 }
 
-/// A warning where the folder's name says that a checkpoint was not trained for conversations; XVERSE's configuration is the
-/// same for both kinds.
+/// Says what is odd about a checkpoint, and no reason to refuse it.
+fn warn(options: &LoadOptions, checkpoint: &Checkpoint, (stored, config): (&ModelConfig, &ModelConfig)) {
+    let unused = checkpoint.unused();
+    if !unused.is_empty() {
+        let (n, tensors) = (unused.len(), abridged(unused));
+        tracing::warn!(n, tensors, "the checkpoint has tensors that this architecture does not use");
+    }
+    let not_chat = not_a_chat_model(&options.model_path, options.adapter_path.as_deref());
+    for warning in [not_chat, padding(stored, config)].into_iter().flatten() {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// A warning where the model's vocabulary has rows without a token.
 #[must_use]
-pub fn not_a_chat_model(path: &Path) -> Option<String> {
-    let name = folder_name(checkpoint::folder(path));
-    let lower = name.to_lowercase();
-    (lower.contains("xverse-") && !["chat", "mini", "instruct", "sft"].iter().any(|kind| lower.contains(kind))).then(|| {
-        format!("{name} seems to be a base model, which continues texts and was not trained to answer; conversations need one of the Chat models")
+pub fn padding(stored: &ModelConfig, config: &ModelConfig) -> Option<String> {
+    let (rows, n_tokens) = (stored.vocab_size, config.vocab_size);
+    (rows > n_tokens).then(|| {
+        let n = rows - n_tokens;
+        format!("{n} of the vocabulary's {rows} rows have no token, since it was rounded up; they are left out, and never drawn")
     })
 }
 
@@ -336,16 +356,25 @@ pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1))
 }
 
-/// Refuses a tokenizer that is not this config's.
+/// What vocabularies are rounded up to multiples of.
+const LEAST_ROUNDING: usize = 8;
+const MOST_ROUNDING: usize = 1024;
+
+/// The configuration as it is computed with this tokenizer: where the model's vocabulary was rounded up, the rows without a token
+/// are not in it. A vocabulary that is larger in another way is another model's: XVERSE's versions differ by 256 tokens.
 ///
 /// # Errors
 /// [`LoadError::VocabularyMismatch`].
-pub fn check_vocabulary(tokenizer: &ChatTokenizer, config: &ModelConfig) -> Result<(), LoadError> {
-    if tokenizer.vocab_size() == config.vocab_size {
-        Ok(())
-    } else {
-        Err(LoadError::VocabularyMismatch { tokenizer: tokenizer.vocab_size(), config: config.vocab_size })
+pub fn for_tokenizer(stored: &ModelConfig, tokenizer: &ChatTokenizer) -> Result<ModelConfig, LoadError> {
+    let (n_tokens, rows) = (tokenizer.vocab_size(), stored.vocab_size);
+    let mut roundings =
+        std::iter::successors(Some(LEAST_ROUNDING), |size| Some(2 * size)).take_while(|size| *size <= MOST_ROUNDING);
+    let is_rounded = roundings.any(|size| n_tokens.next_multiple_of(size) == rows);
+    let ends_have_tokens = n_tokens == rows || (stored.eos_token_id as usize) < n_tokens;
+    if (n_tokens == rows || is_rounded) && ends_have_tokens {
+        return Ok(ModelConfig { vocab_size: n_tokens, ..stored.clone() });
     }
+    Err(LoadError::VocabularyMismatch { tokenizer: n_tokens, config: rows })
 }
 
 /// Whether a model with so many bytes of weights can be expected to say a token a second where memory is copied at
@@ -360,18 +389,16 @@ fn check_speed(weight_bytes: f64, copy_gb_s: impl FnOnce() -> f64) -> Result<(),
     if seconds > 1.0 { Err(LoadError::Slow { seconds, gib, gb_s }) } else { Ok(()) }
 }
 
-/// What a model is called after its folder or file.
-pub(super) fn folder_name(path: &Path) -> String {
-    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    absolute.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         chat::message::Role,
-        engine::prompt::{PromptError, Turn},
+        engine::{
+            precision::Quantize,
+            prompt::{PromptError, Turn},
+            reading::{Piece, Reader},
+        },
     };
 
     #[test]
@@ -401,6 +428,100 @@ mod tests {
         let prompt = loaded.prompts.build(&talk, 32).unwrap();
         assert_eq!(prompt.dropped_rounds, 1);
         assert!(prompt.ids.len() <= 32, "{}", prompt.ids.len());
+    }
+
+    const N_TOKENS: usize = 2040;
+
+    /// Logits after these ids, and how many there are at a position.
+    fn logits(options: &LoadOptions) -> (usize, Vec<f32>) {
+        let loaded = load(options).unwrap();
+        let n = loaded.backend.spec().vocab_size;
+        let mut all = Vec::new();
+        let take = |piece: Piece| {
+            all.extend(piece.logits);
+            Ok::<(), Box<dyn std::error::Error>>(())
+        };
+        Reader::new(loaded.backend, 8).read(&[&[5, 60, 700, 8]], take).unwrap();
+        (n, all)
+    }
+
+    #[test]
+    fn rows_of_a_vocabulary_that_was_rounded_up_are_not_computed_and_the_others_are_as_ever() {
+        let (padded, copies) = (padded(), tempfile::tempdir().unwrap());
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/xverse-mini");
+        let kept = Some(copies.path().to_owned());
+        for (device, quantize, copies) in [
+            (DeviceChoice::Cpu, Quantize::None, None),
+            (DeviceChoice::Cpu, Quantize::Four, None),
+            (DeviceChoice::Cpu, Quantize::Four, kept.clone()),
+            (DeviceChoice::Cpu, Quantize::Four, kept),
+            (DeviceChoice::Reference, Quantize::None, None),
+        ] {
+            let precision = Precision { number_type: None, quantize };
+            let small = |path: &Path| LoadOptions {
+                device,
+                precision,
+                kv_size: KvSize::Tokens(64),
+                threads: Some(1),
+                ..LoadOptions::new(path)
+            };
+            let (n, found) = logits(&LoadOptions { copies, ..small(padded.path()) });
+            let (n_all, expected) = logits(&small(&shipped));
+            assert_eq!((n, n_all, found.len()), (N_TOKENS, 2048, 4 * N_TOKENS), "{device:?} {quantize:?}");
+            for (found, expected) in found.chunks_exact(n).zip(expected.chunks_exact(n_all)) {
+                let apart = found.iter().zip(expected).fold(0.0, |most: f32, (a, b)| most.max((a - b).abs()));
+                assert!(apart < if device == DeviceChoice::Cpu { f32::MIN_POSITIVE } else { 1e-3 }, "{apart}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_vocabulary_that_is_larger_in_another_way_is_another_models() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/xverse-mini");
+        let tokenizer = ChatTokenizer::open(padded().path()).unwrap();
+        assert_eq!(tokenizer.vocab_size(), N_TOKENS);
+        let config = ModelConfig::read(&shipped).unwrap();
+        let of = |vocab_size, eos_token_id| {
+            let stored = ModelConfig { vocab_size, eos_token_id, ..config.clone() };
+            for_tokenizer(&stored, &tokenizer).map(|used| (used.vocab_size, padding(&stored, &used)))
+        };
+        assert_eq!(of(2040, 3).unwrap(), (2040, None));
+        let (n_tokens, warning) = of(2048, 3).unwrap();
+        assert_eq!(n_tokens, 2040);
+        assert!(warning.unwrap().contains("8 of the vocabulary's 2048 rows"));
+        for (rows, end) in [(2039, 3), (2041, 3), (2056, 3), (2040 + 256, 3), (4096, 3), (2048, 2041)] {
+            let error = of(rows, end).unwrap_err().to_string();
+            assert!(error.contains("2040") && error.contains(&rows.to_string()), "{error}");
+        }
+    }
+
+    /// The mini model with a tokenizer that lacks its last eight tokens, and rows in their places of which one would win every
+    /// draw.
+    fn padded() -> tempfile::TempDir {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/xverse-mini");
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["config.json", "generation_config.json"] {
+            std::fs::copy(shipped.join(name), dir.path().join(name)).unwrap();
+        }
+        let mut tokenizer: Value = serde_json::from_slice(&ChatTokenizer::read_json(&shipped).unwrap()).unwrap();
+        let model = &mut tokenizer["model"];
+        model["vocab"].as_object_mut().unwrap().retain(|_, id| id.as_u64() < Some(N_TOKENS as u64));
+        let vocab = model["vocab"].as_object().unwrap().clone();
+        let is_left = |merge: &Value| vocab.contains_key(&merge.as_str().unwrap().replace(' ', ""));
+        model["merges"].as_array_mut().unwrap().retain(is_left);
+        std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        let mut weights = std::fs::read(shipped.join("model.safetensors")).unwrap();
+        let (n_header, header) = safetensors::SafeTensors::read_metadata(&weights).unwrap();
+        let head = header.info("lm_head.weight").unwrap().clone();
+        let data = &mut weights[8 + n_header + head.data_offsets.0..8 + n_header + head.data_offsets.1];
+        let row_bytes = 2 * head.shape[1];
+        for (at, row) in data.chunks_exact_mut(row_bytes).skip(N_TOKENS).enumerate() {
+            // One row and its opposite: one of the two is large and positive.
+            let large = if at.is_multiple_of(2) { 100.0 } else { -100.0 };
+            row.as_chunks_mut().0.fill(half::bf16::from_f32(large).to_le_bytes());
+        }
+        std::fs::write(dir.path().join("model.safetensors"), weights).unwrap();
+        dir
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub enum LogitsError {
     /// The model was refused.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The device failed in a step.
+    /// The device failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// The model gave no numbers.
@@ -81,7 +81,11 @@ pub fn write(options: &LogitsOptions, ids: &[Vec<u32>], to: &mut dyn Write) -> R
     let at_once = if options.together { sequences.len().max(1) } else { 1 };
     let n_tokens = sequences.chunks(at_once).map(reading::n_positions).max().unwrap_or(0);
     let n_blocks = target.n_blocks(&config, holding, natural, (KvSize::Tokens(n_tokens), None))?;
-    let backend = target.make(&config, checkpoint.into_weights(), holding, (n_blocks, options.threads))?;
+    let made = target.make(&config, checkpoint.into_weights(), holding, (n_blocks, options.threads));
+    let backend = made.map_err(|error| match error {
+        error if error.is_of_the_device() => LogitsError::Backend(error),
+        error => LogitsError::Load(error.into()),
+    })?;
     let mut reader = Reader::new(backend, options.chunk);
     for some in sequences.chunks(at_once) {
         // The first one's turn is now, that of those beside it when it has been written.

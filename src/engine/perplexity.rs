@@ -191,7 +191,7 @@ pub fn run(options: &PerplexityOptions, progress: &mut dyn FnMut(Progress)) -> R
     let text = read_text(&options.text)?;
     let (_, config) = load::read_config(&options.load.model_path)?;
     let tokenizer = ChatTokenizer::open(&options.load.tokenizer_path).map_err(LoadError::from)?;
-    load::check_vocabulary(&tokenizer, &config)?;
+    let config = load::for_tokenizer(&config, &tokenizer)?;
     let (ids, ends) = tokenizer.encode_with_ends(&text).map_err(LoadError::from)?;
     if ids.len() < 2 {
         return Err(PerplexityError::TooShort { path: options.text.clone(), found: ids.len() });

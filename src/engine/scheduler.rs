@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 
 use super::{
     backend::{Batch, RowOutput, SequenceId},
+    end_tokens::EndTokens,
     kv::{BlockId, Pool},
     request::{EngineEnd, GenerationRequest, TokenLogprobs},
     sampling::SamplingError,
@@ -20,14 +21,14 @@ use super::{
 use sequence::Sequence;
 
 /// What the scheduler may do.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SchedulerLimits {
     /// Most sequences computed at once.
     pub max_running: usize,
     /// Most prompt tokens a step reads while others decode; four times as many where nobody does.
     pub prefill_chunk: usize,
-    /// The id that ends an answer.
-    pub eos_token_id: u32,
+    /// What ends an answer.
+    pub end_tokens: EndTokens,
 }
 
 /// What happened to a sequence.
@@ -173,7 +174,7 @@ impl Scheduler {
             };
             let Some(sequence) = self.running.get_mut(at) else { continue };
             let end = match output {
-                Ok(output) => sequence.advance(row.ids.len(), output, self.limits.eos_token_id, &mut outcomes),
+                Ok(output) => sequence.advance(row.ids.len(), output, &self.limits.end_tokens, &mut outcomes),
                 Err(SamplingError::NotANumber) => Some(EngineEnd::NotANumber),
             };
             if let Some(reason) = end {

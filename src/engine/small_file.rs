@@ -4,10 +4,14 @@
 //! read, whatever its size is said to be.
 
 use std::{
-    fs,
     io::{self, Read},
     path::Path,
 };
+
+use super::regular_file;
+
+/// Before UTF-8 it says nothing.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Why a file was not read.
 #[derive(Debug)]
@@ -32,24 +36,34 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, SmallFileError> {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => SmallFileError::Missing,
         _ => SmallFileError::Unreadable(error),
     };
-    let metadata = fs::metadata(path).map_err(failed)?;
-    if metadata.is_dir() {
-        return Err(SmallFileError::Unreadable(io::ErrorKind::IsADirectory.into()));
-    }
-    if !metadata.is_file() {
-        return Err(SmallFileError::Unreadable(io::Error::other("it is not a regular file")));
-    }
-    if metadata.len() > limit {
-        return Err(SmallFileError::TooLarge { found: metadata.len() });
+    let (file, n_bytes) = regular_file::open(path).map_err(failed)?;
+    if n_bytes > limit {
+        return Err(SmallFileError::TooLarge { found: n_bytes });
     }
     let mut content = Vec::new();
-    fs::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut content)).map_err(failed)?;
+    file.take(limit + 1).read_to_end(&mut content).map_err(failed)?;
     let found = content.len() as u64;
     if found > limit { Err(SmallFileError::TooLarge { found }) } else { Ok(content) }
 }
 
+/// The same of a file that should hold JSON: without the mark that some editors put before a text, and refused where
+/// something else stands in for it.
+///
+/// # Errors
+/// [`SmallFileError`].
+pub fn read_json(path: &Path, limit: u64) -> Result<Vec<u8>, SmallFileError> {
+    let mut content = read(path, limit)?;
+    regular_file::refuse_stand_ins(&content).map_err(SmallFileError::Unreadable)?;
+    if content.starts_with(BYTE_ORDER_MARK) {
+        content.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(content)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -72,5 +86,18 @@ mod tests {
         let path = dir.path().join("config.json");
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
         assert!(matches!(read(&path, 4), Err(SmallFileError::Unreadable(_))));
+    }
+
+    #[test]
+    fn json_comes_without_a_byte_order_mark_and_a_pointer_is_no_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        fs::write(&path, "\u{feff}{}").unwrap();
+        assert_eq!(read_json(&path, 5).unwrap(), b"{}");
+        assert_eq!(read(&path, 5).unwrap().len(), 5);
+        fs::write(&path, "version https://git-lfs.github.com/spec/v1\n").unwrap();
+        let error = read_json(&path, 100).unwrap_err();
+        assert!(matches!(&error, SmallFileError::Unreadable(why) if why.to_string().contains("Git LFS")), "{error:?}");
+        assert!(read(&path, 100).is_ok());
     }
 }

@@ -17,7 +17,10 @@ use std::{
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::small_file::{self, SmallFileError};
+use super::{
+    regular_file,
+    small_file::{self, SmallFileError},
+};
 
 /// Text to ids and back; text never becomes a special token.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ pub enum TokenizerError {
         dir: PathBuf,
     },
     /// The file cannot be read.
-    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: {}", .path.display(), regular_file::hint(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -143,7 +146,7 @@ impl ChatTokenizer {
     pub fn read_json(dir: &Path) -> Result<Vec<u8>, TokenizerError> {
         for name in ["tokenizer.json.update", "tokenizer.json"] {
             let path = dir.join(name);
-            return match small_file::read(&path, MAX_FILE_BYTES) {
+            return match small_file::read_json(&path, MAX_FILE_BYTES) {
                 Err(SmallFileError::Missing) => continue,
                 Err(SmallFileError::TooLarge { found }) => {
                     Err(TokenizerError::TooLarge { path, found, limit: MAX_FILE_BYTES })

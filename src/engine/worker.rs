@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     backend::{Backend, SequenceId},
+    end_tokens::EndTokens,
     kv::BLOCK_SIZE,
     request::{EngineEvent, GenerationRequest, SubmitError},
     stats::{EngineStats, Pulse},
@@ -125,12 +126,12 @@ enum Way {
 const PROGRESS_EVENTS: usize = 64;
 
 impl EngineHandle {
-    /// Starts the thread that owns `backend`. `eos_token_id` ends answers.
+    /// Starts the thread that owns `backend`. `end_tokens` end answers.
     #[must_use]
     pub fn spawn(
         backend: Box<dyn Backend>,
         tokenizer: Arc<ChatTokenizer>,
-        eos_token_id: u32,
+        end_tokens: impl Into<EndTokens>,
         options: EngineOptions,
     ) -> Self {
         let (commands, inbox) = sync_mpsc::channel();
@@ -151,7 +152,7 @@ impl EngineHandle {
             },
         });
         shared.stats.kv_blocks_total.set(spec.n_blocks as u64);
-        let thread = run::Thread::new(backend, tokenizer, eos_token_id, options, Arc::clone(&shared));
+        let thread = run::Thread::new(backend, tokenizer, end_tokens.into(), options, Arc::clone(&shared));
         let over = shared.over.clone().drop_guard();
         std::thread::Builder::new()
             .name("engine".into())

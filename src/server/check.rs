@@ -21,7 +21,8 @@ use crate::{
         format::Format,
         generation_config,
         kv_type::KvType,
-        load::{self, DeviceChoice, check_vocabulary, not_a_chat_model},
+        load::{self, DeviceChoice},
+        model_name::not_a_chat_model,
         precision::{Precision, Quantize},
         prompt::PromptBuilder,
         room::Need,
@@ -64,6 +65,8 @@ struct Parts {
     checkpoint: Checkpoint,
     /// Of the checkpoint, without an adapter's.
     n_files: usize,
+    /// A warning where the vocabulary has rows without a token.
+    padding: Option<String>,
 }
 
 impl Parts {
@@ -73,10 +76,13 @@ impl Parts {
         let config = load::read_config(&choice.model_path).map_err(|error| good(error.to_string())).ok();
         let tokenizer = ChatTokenizer::open(&choice.tokenizer_path).map_err(|error| good(error.to_string())).ok();
         let (_, config) = config?;
-        if let Some(Err(error)) = tokenizer.map(|tokenizer| check_vocabulary(&tokenizer, &config)) {
-            good(error.to_string());
-        }
-        let defaults = generation_config::read(checkpoint::folder(&choice.model_path), &config)
+        let padding = tokenizer.and_then(|tokenizer| {
+            let used = load::for_tokenizer(&config, &tokenizer).map_err(|error| good(error.to_string())).ok()?;
+            load::padding(&config, &used)
+        });
+        let folder = checkpoint::folder(&choice.model_path);
+        let defaults = generation_config::read(folder, &config)
+            .and_then(|defaults| generation_config::end_tokens(folder, &config).map(|_| defaults))
             .map_err(|error| good(error.to_string()))
             .ok();
         let checkpoint = Checkpoint::inspect(&choice.model_path, &config)
@@ -89,7 +95,7 @@ impl Parts {
             }
             (checkpoint, _) => checkpoint,
         };
-        Some(Self { defaults: defaults?, checkpoint: checkpoint?, n_files, config })
+        Some(Self { defaults: defaults?, checkpoint: checkpoint?, n_files, padding, config })
     }
 }
 
@@ -105,7 +111,7 @@ fn verify(choice: &model::ModelChoice, parts: &Parts) -> Result<Vec<Verified>, F
 }
 
 fn report(choice: &model::ModelChoice, parts: &Parts, verified: &[Verified]) -> String {
-    let Parts { config, defaults, checkpoint, n_files } = parts;
+    let Parts { config, defaults, checkpoint, n_files, padding } = parts;
     let format = choice.prompt_format.unwrap_or_else(|| PromptBuilder::auto_format(config));
     let natural = |name: &str| checkpoint.natural(name);
     let stored = Precision::default().main_format(config, natural).name();
@@ -150,9 +156,8 @@ fn report(choice: &model::ModelChoice, parts: &Parts, verified: &[Verified]) -> 
     if !checkpoint.unused().is_empty() {
         facts.push(("unused", abridged(checkpoint.unused())));
     }
-    if let Some(warning) = not_a_chat_model(&choice.model_path) {
-        facts.push(("warning", warning));
-    }
+    let not_chat = not_a_chat_model(&choice.model_path, choice.adapter_path.as_deref());
+    facts.extend([padding.clone(), not_chat].into_iter().flatten().map(|warning| ("warning", warning)));
     let numbers = if verified.is_empty() { "" } else { ", all numbers" };
     let checked = format!("config, generation config, tokenizer, names, shapes and sizes of all tensors{numbers}");
     facts.push(("checked", checked));

@@ -18,8 +18,8 @@ const MOST_BYTES: u64 = 64 << 20;
 /// Computes what `args` ask for and writes it to the file they name.
 ///
 /// # Errors
-/// [`Failure::Refused`] for a model or ids that are refused and a file that cannot be written, [`Failure::Device`] for a step that
-/// failed.
+/// [`Failure::Refused`] for a model or ids that are refused and a file that cannot be written, [`Failure::Device`] for a device
+/// that failed.
 pub fn logits(args: &LogitsArgs) -> Result<(), Failure> {
     let refused = |what: String| Failure::Refused(what);
     let mut json = Vec::new();

@@ -4,19 +4,23 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
+use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 use crate::{
     program::Program,
-    support::tiny_checkpoint::{TinySpec, tiny_checkpoint},
+    support::tiny_checkpoint::{TinySpec, TinyTokenizer, tiny_checkpoint, tokenizer_json},
 };
 
 /// What the program may allocate before it refuses.
 const MOST_KIB: u32 = 200 * 1024;
 const MOST_TIME: Duration = Duration::from_secs(2);
+/// Bytes of messages that somebody can still read.
+const MOST_WORDS: usize = 16 << 10;
 
 const WEIGHTS: &str = "model.safetensors";
 const FIRST: &str = "model-00001-of-00002.safetensors";
@@ -39,6 +43,7 @@ fn are_refused(n_shards: usize, all: &[Broken]) {
             println!("{what}, {}:", args[0]);
             let ended = Program::ended(program.command_within(MOST_KIB, args), began + MOST_TIME);
             ended.assert(78, words);
+            assert!(ended.stderr.len() < MOST_WORDS, "{} bytes of messages", ended.stderr.len());
         }
     }
 }
@@ -189,6 +194,117 @@ fn an_index_that_lies_is_refused_at_once_and_named() {
             ),
         ],
     );
+}
+
+/// Writes an index of so many shards that are not there.
+fn index_of_absent_shards(model: &Path, n: usize) {
+    let claims: Vec<String> = (0..n).map(|at| format!("\"t{at}\":\"m{at}.safetensors\"")).collect();
+    fs::write(model.join(INDEX), format!("{{\"weight_map\":{{{}}}}}", claims.join(","))).unwrap();
+}
+
+/// Writes a header with so many empty tensors before no data.
+fn header_of_empty_tensors(model: &Path, name: impl Fn(usize) -> String) {
+    let tensor = |at| format!("\"{}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", name(at));
+    let header = format!("{{{}}}", (0..1_200_000).map(tensor).collect::<Vec<_>>().join(","));
+    fs::write(model.join(WEIGHTS), [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+}
+
+#[test]
+fn names_without_end_are_refused_at_once_and_in_few_words() {
+    are_refused(
+        2,
+        &[
+            ("shards beyond count", |model| index_of_absent_shards(model, 450_000), &[INDEX, "more than 65536"]),
+            ("absent shards", |model| index_of_absent_shards(model, 60_000), &["incomplete", "m0.safetensors"]),
+        ],
+    );
+    are_refused(
+        1,
+        &[
+            ("one name", |model| header_of_empty_tensors(model, |_| "a".to_owned()), &[WEIGHTS, "more than 65536"]),
+            (
+                "many names",
+                |model| header_of_empty_tensors(model, |at| format!("a{at}")),
+                &[WEIGHTS, "more than 65536"],
+            ),
+            (
+                "a name twice, and again, and again",
+                |model| {
+                    let header = format!(
+                        "{{{}}}",
+                        vec!["\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}"; 60_000].join(",")
+                    );
+                    fs::write(model.join(WEIGHTS), [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat())
+                        .unwrap();
+                },
+                &["a is in model.safetensors and again", "expected once"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_stands_in_for_a_file_is_refused_and_named_with_what_fetches_the_file() {
+    fn point(path: &Path) {
+        fs::write(path, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n").unwrap();
+    }
+    const WORDS: [&str; 2] = ["Git LFS pointer", "`git lfs pull`"];
+    are_refused(
+        1,
+        &[
+            ("weights", |model| point(&model.join(WEIGHTS)), &[WEIGHTS, WORDS[0], WORDS[1]]),
+            ("config", |model| point(&model.join("config.json")), &["config.json", WORDS[0], WORDS[1]]),
+            ("tokenizer", |model| point(&model.join("tokenizer.json")), &["tokenizer.json", WORDS[0], WORDS[1]]),
+            (
+                "a page",
+                |model| fs::write(model.join("tokenizer.json"), "<!DOCTYPE html>\n<html class=\"\">").unwrap(),
+                &["tokenizer.json", "web page", "download the file itself"],
+            ),
+            (
+                "a pipe",
+                |model| {
+                    fs::remove_file(model.join(WEIGHTS)).unwrap();
+                    assert!(Command::new("mkfifo").arg(model.join(WEIGHTS)).status().unwrap().success());
+                },
+                &[WEIGHTS, "a pipe", "regular file"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_vocabulary_that_was_rounded_up_is_taken_and_warned_of() {
+    let program = Program::new();
+    let model = program.path("model");
+    fs::create_dir(&model).unwrap();
+    tiny_checkpoint(&model, &TinySpec { vocab_size: 704, ..TinySpec::default() });
+    let tokenizer = tokenizer_json(TinyTokenizer::V2, 700);
+    fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let ended = program.run(&["check", "--model_path=model"]);
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert!(ended.stdout.contains("4 of the vocabulary's 704 rows have no token"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_scale_that_is_no_number_is_the_checkpoints_fault_and_not_the_devices() {
+    let program = Program::new();
+    let model = program.path("model");
+    fs::create_dir(&model).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data/formats/gptq");
+    for name in ["config.json", "quantize_config.json", WEIGHTS] {
+        fs::copy(golden.join(name), model.join(name)).unwrap();
+    }
+    let mut bytes = fs::read(model.join(WEIGHTS)).unwrap();
+    let (n_header, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let begins = header.tensors().into_iter().filter(|(name, _)| name.ends_with(".scales"));
+    let begins: Vec<usize> = begins.map(|(_, info)| 8 + n_header + info.data_offsets.0).collect();
+    for begin in begins {
+        bytes[begin..begin + 2].copy_from_slice(&0x7e00_u16.to_le_bytes());
+    }
+    fs::write(model.join(WEIGHTS), bytes).unwrap();
+    fs::write(program.path("ids.json"), "[[4, 5]]").unwrap();
+    let ended = program.run(&["logits", "--model_path=model", "--ids=ids.json", "--output=logits", "--device=cpu"]);
+    ended.assert(78, &["scale", "not finite"]);
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(super) fn second_turn(backend: &mut dyn Backend, history: usize) -> Result<f
     let spec = backend.spec();
     let (vocab_size, n_blocks, prefill_chunk) = (spec.vocab_size, spec.n_blocks, spec.prefill_chunk);
     let mut scheduler =
-        Scheduler::new(SchedulerLimits { max_running: 1, prefill_chunk, eos_token_id: u32::MAX }, n_blocks);
+        Scheduler::new(SchedulerLimits { max_running: 1, prefill_chunk, end_tokens: u32::MAX.into() }, n_blocks);
     let mut turn = |index: u64, n_prompt: usize| {
         let mut request = request(0, n_prompt, 1, vocab_size);
         request.scope = CacheScope::Shared(1);
@@ -74,7 +74,7 @@ pub(super) fn beside(backend: &mut dyn Backend, prompt: usize) -> Result<f64, Be
     let spec = backend.spec();
     let (vocab_size, n_blocks, prefill_chunk) = (spec.vocab_size, spec.n_blocks, spec.prefill_chunk);
     let mut scheduler =
-        Scheduler::new(SchedulerLimits { max_running: 2, prefill_chunk, eos_token_id: u32::MAX }, n_blocks);
+        Scheduler::new(SchedulerLimits { max_running: 2, prefill_chunk, end_tokens: u32::MAX.into() }, n_blocks);
     let (answer, other) = (SequenceId(0), SequenceId(1));
     scheduler.submit(answer, request(0, QUESTION_TOKENS, ANSWER_TOKENS, vocab_size));
     let mut n_drawn = 0;
@@ -143,7 +143,7 @@ pub(super) fn times(
 ) -> Result<Times, BenchError> {
     let spec = backend.spec();
     let (vocab_size, n_blocks, prefill_chunk) = (spec.vocab_size, spec.n_blocks, spec.prefill_chunk);
-    let limits = SchedulerLimits { max_running: concurrency, prefill_chunk, eos_token_id: u32::MAX };
+    let limits = SchedulerLimits { max_running: concurrency, prefill_chunk, end_tokens: u32::MAX.into() };
     let mut scheduler = Scheduler::new(limits, n_blocks);
     let mut tokens: HashMap<SequenceId, Vec<Duration>> = HashMap::new();
     let mut drawn: BTreeMap<SequenceId, Vec<u32>> = BTreeMap::new();

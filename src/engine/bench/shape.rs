@@ -60,6 +60,7 @@ impl Shape {
             pad_token_id: 1,
             bos_token_id: 2,
             eos_token_id: 3,
+            other_end_ids: Vec::new(),
             tie_word_embeddings: false,
         }
     }

@@ -8,7 +8,7 @@ pub mod error;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File},
+    fs,
     ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -19,13 +19,21 @@ use super::{
     file_header::{Header, StoredTensor},
     stored_type::StoredType,
 };
-use crate::engine::weights::NumberType;
+use crate::engine::{
+    format::Format,
+    regular_file,
+    weights::{self, NumberType, Weights},
+};
 
 const SAFETENSORS: &str = "adapter_model.safetensors";
 const PICKLE: &str = "adapter_model.bin";
 const PREFIX: &str = "base_model.model.";
 const LORA_A: &str = ".lora_A.weight";
 const LORA_B: &str = ".lora_B.weight";
+/// The model's own matrix, which PEFT saves with the adapter where that changes the head.
+const BASE: &str = ".base_layer.weight";
+/// How many of its rows are compared with the model's.
+const COMPARED_ROWS: usize = 8;
 
 /// The file that an adapter's tensors are in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +61,8 @@ pub fn find(dir: &Path) -> Result<AdapterFile, AdapterError> {
 pub struct Adapter {
     header: Header,
     pairs: BTreeMap<String, Pair>,
+    /// The model's own matrices that are saved beside, by the weights' names.
+    bases: BTreeMap<String, StoredTensor>,
 }
 
 /// The two matrices of a projection, not read yet.
@@ -79,7 +89,14 @@ impl Adapter {
         let shapes: HashMap<&str, (usize, usize)> =
             projections.iter().map(|(name, shape)| (name.strip_suffix(".weight").unwrap_or(name), *shape)).collect();
         let mut halves: BTreeMap<&str, [Option<&StoredTensor>; 2]> = BTreeMap::new();
+        let mut bases = BTreeMap::new();
         for tensor in &header.tensors {
+            if let Some(module) = tensor.name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(BASE)) {
+                if bases.insert(format!("{module}.weight"), tensor.clone()).is_some() {
+                    return Err(AdapterError::Duplicate { tensor: tensor.name.clone() });
+                }
+                continue;
+            }
             let (module, side) = part(&tensor.name)?;
             let slot = halves.entry(module).or_default().get_mut(side);
             if slot.is_none_or(|slot| slot.replace(tensor).is_some()) {
@@ -107,7 +124,45 @@ impl Adapter {
         if pairs.is_empty() {
             return Err(AdapterError::Empty { file: header.file });
         }
-        Ok(Self { header, pairs })
+        for (name, tensor) in &bases {
+            let module = name.strip_suffix(".weight").unwrap_or(name);
+            let Some(&(n_out, n_in)) = shapes.get(module).filter(|_| pairs.contains_key(name)) else {
+                return Err(AdapterError::UnknownTensor { tensor: tensor.name.clone() });
+            };
+            check_tensor(tensor, &[n_out, n_in])?;
+        }
+        Ok(Self { header, pairs, bases })
+    }
+
+    /// Compares some rows of the model's own matrices that were saved with the adapter with those of `model`, which are what it
+    /// was trained on. Where the model is quantised they differ, and nothing is compared.
+    ///
+    /// # Errors
+    /// [`AdapterError::OtherBase`], and [`AdapterError::Unreadable`].
+    pub fn compare_bases(&self, model: &dyn Weights) -> Result<(), AdapterError> {
+        let unreadable = |source| AdapterError::Unreadable { path: self.header.path.clone(), source };
+        for (name, tensor) in &self.bases {
+            let (Some(info), Some(number_type)) = (model.info(name), number_type(&tensor.dtype)) else { continue };
+            if !matches!((info.format, info.natural), (Format::Dense(_), Format::Dense(_))) {
+                continue;
+            }
+            let (file, _) = regular_file::open(&self.header.path).map_err(unreadable)?;
+            let mut bytes = vec![0; info.n_columns * number_type.n_bytes()];
+            let (mut own, mut saved) = (vec![0.0; info.n_columns], vec![0.0; info.n_columns]);
+            for row in (0..info.n_rows).step_by((info.n_rows / COMPARED_ROWS).max(1)) {
+                let begin = tensor.begin + (row * bytes.len()) as u64;
+                file.read_exact_at(&mut bytes, begin).map_err(unreadable)?;
+                number_type.widen(&bytes, &mut saved);
+                // What keeps the model's weights from being read is said when they are.
+                let read = weights::read_f32(model, (name, info), row..row + 1, &mut Vec::new(), &mut own);
+                // One of them may be of sixteen bits.
+                let is_same = |(a, b): (&f32, &f32)| (a - b).abs() <= 0.01 * a.abs().max(b.abs()) + 1e-6;
+                if read.is_ok() && !own.iter().zip(&saved).all(is_same) {
+                    return Err(AdapterError::OtherBase { tensor: tensor.name.clone() });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Names of the weights that are changed, sorted.
@@ -128,7 +183,7 @@ impl Adapter {
     pub fn delta(&self, name: &str) -> Result<Option<Delta>, AdapterError> {
         let Some(Pair { a, b, scale }) = self.pairs.get(name) else { return Ok(None) };
         let unreadable = |source| AdapterError::Unreadable { path: self.header.path.clone(), source };
-        let file = File::open(&self.header.path).map_err(unreadable)?;
+        let (file, _) = regular_file::open(&self.header.path).map_err(unreadable)?;
         let read = |tensor: &StoredTensor| {
             let mut bytes = vec![0; (tensor.end - tensor.begin) as usize];
             file.read_exact_at(&mut bytes, tensor.begin).map_err(unreadable)?;
@@ -190,26 +245,34 @@ fn pair(
     (n_out, n_in): (usize, usize),
 ) -> Result<Pair, AdapterError> {
     let (rank, scale) = config.rank_and_scale(module)?;
-    for (tensor, expected) in [(a, [rank, n_in]), (b, [n_out, rank])] {
-        if tensor.shape != expected {
-            let (tensor, found) = (tensor.name.clone(), tensor.shape.clone());
-            return Err(AdapterError::Shape { tensor, found, expected: expected.to_vec() });
-        }
-        if !matches!(tensor.dtype, StoredType::F32 | StoredType::F16 | StoredType::BF16) {
-            return Err(AdapterError::NumberType { tensor: tensor.name.clone(), found: tensor.dtype.clone() });
-        }
-    }
+    check_tensor(a, &[rank, n_in])?;
+    check_tensor(b, &[n_out, rank])?;
     Ok(Pair { a: a.clone(), b: b.clone(), scale })
 }
 
+fn check_tensor(tensor: &StoredTensor, expected: &[usize]) -> Result<(), AdapterError> {
+    if tensor.shape != expected {
+        let (tensor, found) = (tensor.name.clone(), tensor.shape.clone());
+        return Err(AdapterError::Shape { tensor, found, expected: expected.to_vec() });
+    }
+    if number_type(&tensor.dtype).is_none() {
+        return Err(AdapterError::NumberType { tensor: tensor.name.clone(), found: tensor.dtype.clone() });
+    }
+    Ok(())
+}
+
+fn number_type(dtype: &StoredType) -> Option<NumberType> {
+    match dtype {
+        StoredType::F32 => Some(NumberType::F32),
+        StoredType::F16 => Some(NumberType::F16),
+        StoredType::BF16 => Some(NumberType::Bf16),
+        StoredType::I32 | StoredType::U8 | StoredType::Other(_) | StoredType::Block(_) => None,
+    }
+}
+
 fn values(dtype: &StoredType, bytes: &[u8]) -> Vec<f32> {
-    let number_type = match dtype {
-        StoredType::F32 => NumberType::F32,
-        StoredType::F16 => NumberType::F16,
-        StoredType::BF16 => NumberType::Bf16,
-        // Refused when the pair was checked.
-        StoredType::I32 | StoredType::U8 | StoredType::Other(_) | StoredType::Block(_) => return Vec::new(),
-    };
+    // Others were refused when the pair was checked.
+    let Some(number_type) = number_type(dtype) else { return Vec::new() };
     let mut values = vec![0.0; bytes.len() / number_type.n_bytes()];
     number_type.widen(bytes, &mut values);
     values

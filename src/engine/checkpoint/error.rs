@@ -6,12 +6,13 @@ use super::{
     adapter::error::AdapterError, gguf::error::GgufError, gptq::error::GptqError, pickle::error::PickleError,
     stored_type::StoredType,
 };
+use crate::engine::regular_file;
 
 /// Why a checkpoint was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// A file cannot be opened or read.
-    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: {}", .path.display(), regular_file::hint(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -48,7 +49,7 @@ pub enum CheckpointError {
         limit: u64,
     },
     /// The index is not what an index is.
-    #[error("{index} is not a valid index, line {}: {source}\nhint: the file is damaged; fetch it again", .source.line())]
+    #[error("{index} is not a valid index, line {}: {}\nhint: the file is damaged; fetch it again", .source.line(), short(.source))]
     IndexBroken {
         /// Its name.
         index: String,
@@ -122,7 +123,7 @@ pub enum CheckpointError {
         limit: u64,
     },
     /// The file's header is not what a header is.
-    #[error("{file}: the header cannot be read: {source}\nhint: this is not a safetensors file, or it is damaged")]
+    #[error("{file}: the header cannot be read: {}\nhint: this is not a safetensors file, or it is damaged", short(.source))]
     HeaderBroken {
         /// The file.
         file: String,
@@ -204,7 +205,7 @@ pub enum CheckpointError {
     },
     /// Several files, and nothing says what is in which.
     #[error(
-        "there are {} files with weights in {} and no index of them: {}\nhint: fetch the index, too, such as model.safetensors.index.json",
+        "there are {} files with weights in {} and no index of them: {}\nhint: fetch the index, too, such as {index}",
         .names.len(), .dir.display(), abridged(.names)
     )]
     NoIndex {
@@ -212,6 +213,23 @@ pub enum CheckpointError {
         dir: PathBuf,
         /// Which.
         names: Vec<String>,
+        /// What it is mostly called.
+        index: &'static str,
+    },
+    /// A training's state in place of weights.
+    #[error(
+        "there are no weights in {}, only the state of a training with DeepSpeed, expected a model that was saved\nhint: DeepSpeed's zero_to_fp32.py makes weights of it; give the folder that it writes, with config.json and tokenizer.json",
+        .dir.display()
+    )]
+    TrainingState {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// More of what was told before.
+    #[error("and {n} more of this kind\nhint: mend these first; the others may go with them")]
+    More {
+        /// How many.
+        n: usize,
     },
     /// Packed by another version of the program.
     #[error(
@@ -253,4 +271,10 @@ pub fn abridged(names: &[String]) -> String {
     const SHOWN: usize = 3;
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown}, …") } else { shown }
+}
+
+/// What a parser says, which may quote the file at any length.
+fn short(source: &serde_json::Error) -> String {
+    const SHOWN: usize = 300;
+    source.to_string().chars().take(SHOWN).collect()
 }

@@ -11,10 +11,11 @@ pub mod permutation;
 mod reader;
 mod tensors;
 
-use std::{collections::BTreeMap, fs::File, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use self::{error::GgufError, metadata::Metadata, reader::Reader};
 use super::file_header::Header;
+use crate::engine::regular_file;
 
 /// What a file says of itself.
 #[derive(Debug)]
@@ -35,8 +36,7 @@ const VERSIONS: [u32; 2] = [2, 3];
 pub fn read_header(path: &Path) -> Result<Gguf, GgufError> {
     let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let unreadable = |source| GgufError::Unreadable { path: path.to_owned(), source };
-    let opened = File::open(path).map_err(unreadable)?;
-    let n_bytes = opened.metadata().map_err(unreadable)?.len();
+    let (opened, n_bytes) = regular_file::open_weights(path).map_err(unreadable)?;
     let mut reader = Reader::new(path, &file, opened, n_bytes);
     let magic: [u8; 4] = reader.array()?;
     if magic != MAGIC {

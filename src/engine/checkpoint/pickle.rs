@@ -12,7 +12,6 @@ mod opcode;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
     io::{self, BufReader},
     path::Path,
 };
@@ -25,6 +24,7 @@ use self::{
     machine::TensorClaim,
 };
 use super::file_header::{Header, StoredTensor, overlapping};
+use crate::engine::regular_file;
 
 /// Reads and checks what is in the file at `path` and where.
 ///
@@ -114,7 +114,7 @@ fn digest(pickle: &[u8], records: &HashMap<String, Record>) -> [u8; 32] {
 /// # Errors
 /// What the reader of archives says of the first that is damaged.
 pub fn read_records(path: &Path) -> io::Result<()> {
-    let mut archive = zip::ZipArchive::new(BufReader::with_capacity(1 << 20, File::open(path)?))?;
+    let mut archive = zip::ZipArchive::new(BufReader::with_capacity(1 << 20, regular_file::open(path)?.0))?;
     for record_idx in 0..archive.len() {
         io::copy(&mut archive.by_index(record_idx)?, &mut io::sink())?;
     }

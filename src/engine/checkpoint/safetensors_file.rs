@@ -3,21 +3,25 @@
 //! The layout of the format: eight bytes of header length (little endian), the header as JSON, the tensors' bytes without
 //! gaps. Only the header is read here.
 
-use std::{collections::BTreeMap, fmt, fs, io::Read, path::Path};
+use std::{collections::BTreeMap, fmt, io::Read, path::Path};
 
 use safetensors::{Dtype, tensor::TensorInfo};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
 
 use super::{
     error::CheckpointError,
     file_header::{Header, StoredTensor},
+    limited::{self, Texts},
     stored_type::StoredType,
 };
+use crate::engine::regular_file;
 
 /// The format's own bound.
 pub(super) const MAX_HEADER_BYTES: u64 = 100_000_000;
 const LENGTH_BYTES: u64 = 8;
+/// As many as a GGUF file may have, and twice over.
+const MAX_AXES: usize = 8;
 
 /// Reads and checks what is in the file at `path` and where.
 ///
@@ -26,8 +30,7 @@ const LENGTH_BYTES: u64 = 8;
 pub(super) fn read_header(path: &Path) -> Result<Header, CheckpointError> {
     let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let unreadable = |source| CheckpointError::Unreadable { path: path.to_owned(), source };
-    let mut reader = fs::File::open(path).map_err(unreadable)?;
-    let file_bytes = reader.metadata().map_err(unreadable)?.len();
+    let (mut reader, file_bytes) = regular_file::open_weights(path).map_err(unreadable)?;
     if file_bytes < LENGTH_BYTES {
         return Err(CheckpointError::FileSize { file, found: file_bytes, expected: LENGTH_BYTES });
     }
@@ -120,10 +123,18 @@ impl<'de> Deserialize<'de> for Entries {
                 let mut entries = Entries { tensors: Vec::new(), metadata: BTreeMap::new() };
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        entries.metadata = map.next_value()?;
-                    } else {
-                        entries.tensors.push((name, map.next_value()?));
+                        entries.metadata = map.next_value::<Texts>()?.0;
+                        continue;
                     }
+                    limited::check_count(entries.tensors.len(), "tensors")?;
+                    limited::check_name(&name)?;
+                    let info: TensorInfo = map.next_value()?;
+                    if info.shape.len() > MAX_AXES {
+                        let found = info.shape.len();
+                        let said = format_args!("{name} has {found} axes, at most {MAX_AXES} are expected");
+                        return Err(A::Error::custom(said));
+                    }
+                    entries.tensors.push((name, info));
                 }
                 Ok(entries)
             }

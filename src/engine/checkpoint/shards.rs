@@ -11,7 +11,9 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{error::CheckpointError, file_header::Header, gguf, pickle, safetensors_file};
+use super::{
+    error::CheckpointError, file_header::Header, gguf, limited::Texts, pickle, problems::Problems, safetensors_file,
+};
 use crate::engine::small_file::{self, SmallFileError};
 
 /// How weights are written.
@@ -71,7 +73,9 @@ impl FileFormat {
         match self {
             Self::Safetensors => !name.starts_with("adapter_model"),
             // Trainers leave .bin files of other kinds beside the weights.
-            Self::Pickle => name.starts_with("gptq_model"),
+            Self::Pickle => {
+                name.starts_with("gptq_model") || (name.starts_with("pytorch_model-") && name.contains("-of-"))
+            }
             Self::Gguf => true,
         }
     }
@@ -98,7 +102,7 @@ impl Shards {
 
 #[derive(Deserialize)]
 struct Index {
-    weight_map: BTreeMap<String, String>,
+    weight_map: Texts,
 }
 
 /// Finds the files of the checkpoint at `path`: a GGUF file, or a folder.
@@ -113,7 +117,7 @@ pub(super) fn find(path: &Path) -> Result<Shards, Vec<CheckpointError>> {
     }
     for (format, name, index) in NAMED {
         if exists(&dir.join(name)) {
-            return Ok(Shards::one(format, inside(dir, name).map_err(one)?));
+            return Ok(Shards::one(format, only(dir, name).map_err(one)?));
         }
         if exists(&dir.join(index)) {
             let claims = read_index(dir, index).map_err(one)?;
@@ -131,7 +135,7 @@ pub(super) fn find(path: &Path) -> Result<Shards, Vec<CheckpointError>> {
         }
     }
     let (format, name) = alone(dir, &names).map_err(one)?;
-    Ok(Shards::one(format, inside(dir, &name).map_err(one)?))
+    Ok(Shards::one(format, only(dir, &name).map_err(one)?))
 }
 
 fn file_names(dir: &Path) -> Vec<String> {
@@ -153,18 +157,27 @@ fn alone(dir: &Path, all: &[String]) -> Result<(FileFormat, String), CheckpointE
             ([], _) => {}
             ([name], _) => return Ok((format, name.clone())),
             (_, FileFormat::Gguf) => return Err(CheckpointError::Ambiguous { dir, names }),
-            (_, FileFormat::Safetensors | FileFormat::Pickle) => return Err(CheckpointError::NoIndex { dir, names }),
+            (_, FileFormat::Safetensors) => {
+                return Err(CheckpointError::NoIndex { dir, names, index: "model.safetensors.index.json" });
+            }
+            (_, FileFormat::Pickle) => {
+                return Err(CheckpointError::NoIndex { dir, names, index: "pytorch_model.bin.index.json" });
+            }
         }
     }
-    Err(of("pth").next().map_or_else(
-        || CheckpointError::NoWeights { dir: dir.to_owned() },
-        |found| CheckpointError::OtherFormat { found, format: "pickled .pth files" },
-    ))
+    // Trainers keep their random numbers in such files.
+    let other = of("pth").find(|name| !name.starts_with("rng_state"));
+    let has = |name: &str| all.iter().any(|file| file == name);
+    Err(match other {
+        Some(found) => CheckpointError::OtherFormat { found, format: "pickled .pth files" },
+        None if has("zero_to_fp32.py") || has("latest") => CheckpointError::TrainingState { dir: dir.to_owned() },
+        None => CheckpointError::NoWeights { dir: dir.to_owned() },
+    })
 }
 
 fn read_index(dir: &Path, index: &str) -> Result<BTreeMap<String, String>, CheckpointError> {
     let path = dir.join(index);
-    let json = small_file::read(&path, MAX_INDEX_BYTES).map_err(|error| match error {
+    let json = small_file::read_json(&path, MAX_INDEX_BYTES).map_err(|error| match error {
         SmallFileError::Missing => CheckpointError::Unreadable { path, source: io::ErrorKind::NotFound.into() },
         SmallFileError::TooLarge { found } => {
             CheckpointError::IndexTooLarge { index: index.to_owned(), found, limit: MAX_INDEX_BYTES }
@@ -173,10 +186,11 @@ fn read_index(dir: &Path, index: &str) -> Result<BTreeMap<String, String>, Check
     })?;
     let parsed: Index = serde_json::from_slice(&json)
         .map_err(|source| CheckpointError::IndexBroken { index: index.to_owned(), source })?;
-    if parsed.weight_map.is_empty() {
+    let Texts(claims) = parsed.weight_map;
+    if claims.is_empty() {
         return Err(CheckpointError::IndexEmpty { index: index.to_owned() });
     }
-    Ok(parsed.weight_map)
+    Ok(claims)
 }
 
 fn named(
@@ -186,10 +200,11 @@ fn named(
     claims: BTreeMap<String, String>,
 ) -> Result<Shards, Vec<CheckpointError>> {
     let names: BTreeSet<&String> = claims.values().collect();
-    let (mut paths, mut problems) = (Vec::new(), Vec::new());
+    let root = root(dir).map_err(|error| vec![error])?;
+    let (mut paths, mut problems) = (Vec::new(), Problems::default());
     for name in names {
         let path = if is_plain(name, format.extension()) {
-            inside(dir, name)
+            inside((dir, &root), name)
         } else {
             Err(CheckpointError::ShardName {
                 index: index.to_owned(),
@@ -202,7 +217,11 @@ fn named(
             Err(problem) => problems.push(problem),
         }
     }
-    if problems.is_empty() { Ok(Shards { format, paths, index: index.to_owned(), claims }) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(Shards { format, paths, index: index.to_owned(), claims })
+    } else {
+        Err(problems.into_vec())
+    }
 }
 
 /// Whether something is there, be it a link that leads nowhere.
@@ -218,15 +237,24 @@ fn is_plain(name: &str, extension: &str) -> bool {
         && path.extension() == Some(OsStr::new(extension))
 }
 
-/// The file's path in `dir`, when it does not lead out of it.
-fn inside(dir: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
+/// The folder itself, wherever links led to it.
+fn root(dir: &Path) -> Result<PathBuf, CheckpointError> {
+    fs::canonicalize(dir).map_err(|source| CheckpointError::Unreadable { path: dir.to_owned(), source })
+}
+
+/// The path of the only file in `dir`, when it does not lead out of it.
+fn only(dir: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
+    inside((dir, &root(dir)?), name)
+}
+
+/// The file's path in `dir`, which is the folder `root`, when it does not lead out of it.
+fn inside((dir, root): (&Path, &Path), name: &str) -> Result<PathBuf, CheckpointError> {
     let path = dir.join(name);
     let target = fs::canonicalize(&path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => CheckpointError::ShardMissing { name: name.to_owned() },
         _ => CheckpointError::Unreadable { path: path.clone(), source },
     })?;
-    let root = fs::canonicalize(dir).map_err(|source| CheckpointError::Unreadable { path: dir.to_owned(), source })?;
-    if target.starts_with(&root) || hub_blobs(&root).is_some_and(|blobs| target.starts_with(blobs)) {
+    if target.starts_with(root) || hub_blobs(root).is_some_and(|blobs| target.starts_with(blobs)) {
         Ok(path)
     } else {
         Err(CheckpointError::ShardOutside { name: name.to_owned(), target })

@@ -25,6 +25,7 @@ use super::{
 use crate::engine::{
     backend::cpu::quantized::{PackedBytes, QuantizedError, QuantizedMatrix, layout::TILE_ROWS, pack, packed_bytes},
     format::Format,
+    regular_file,
     weights::{NumberType, TensorInfo, Weights, WeightsError},
 };
 
@@ -56,7 +57,7 @@ impl StoredTensors {
         let mut files = Vec::with_capacity(headers.len());
         for (file_idx, header) in headers.iter().enumerate() {
             let unreadable = |source| CheckpointError::Unreadable { path: header.path.clone(), source };
-            let file = fs::File::open(&header.path).map_err(unreadable)?;
+            let (file, _) = regular_file::open(&header.path).map_err(unreadable)?;
             let is_packed = |place: &Place| matches!(place, Place::Packed { span, .. } if span.file_idx == file_idx);
             let map = if places.values().any(is_packed) {
                 // SAFETY: nobody changes a copy that was made: it gets its name when it is whole, and is replaced, never

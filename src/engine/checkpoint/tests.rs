@@ -352,6 +352,81 @@ fn the_only_file_with_weights_may_have_any_name_and_of_several_one_must_be_named
 }
 
 #[test]
+fn bin_shards_without_their_index_are_named_and_so_is_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", "training_args.bin"] {
+        fs::write(dir.path().join(name), "").unwrap();
+    }
+    let error = Checkpoint::open(dir.path(), &config()).unwrap_err();
+    assert!(matches!(&error, CheckpointError::NoIndex { names, .. } if names.len() == 2), "{error}");
+    assert!(error.to_string().contains("pytorch_model.bin.index.json"), "{error}");
+}
+
+#[test]
+fn what_a_training_leaves_beside_its_weights_is_no_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |added: &str| {
+        fs::write(dir.path().join(added), "").unwrap();
+        Checkpoint::open(dir.path(), &config()).unwrap_err()
+    };
+    assert!(matches!(refused("training_args.bin"), CheckpointError::NoWeights { .. }));
+    assert!(matches!(refused("rng_state_0.pth"), CheckpointError::NoWeights { .. }));
+    let error = refused("latest");
+    assert!(matches!(error, CheckpointError::TrainingState { .. }), "{error}");
+    assert!(error.to_string().contains("zero_to_fp32.py"), "{error}");
+    assert!(matches!(refused("zero_to_fp32.py"), CheckpointError::TrainingState { .. }));
+    let error = refused("consolidated.00.pth");
+    assert!(matches!(&error, CheckpointError::OtherFormat { found, .. } if found == "consolidated.00.pth"), "{error}");
+}
+
+#[test]
+fn headers_beyond_what_any_model_has_are_refused_in_few_words() {
+    let info = json!({"dtype": "U8", "shape": [0], "data_offsets": [0, 0]});
+    let long = json!({"x".repeat(2000): info}).to_string();
+    let deep = json!({"x": {"dtype": "U8", "shape": vec![1; 100_000], "data_offsets": [0, 1]}}).to_string();
+    let strange = json!({"x": {"dtype": "U".repeat(100_000), "shape": [1], "data_offsets": [0, 1]}}).to_string();
+    let talkative = json!({"__metadata__": {"x".repeat(2000): ""}}).to_string();
+    for (header, words) in
+        [(long, "2000 bytes"), (deep, "100000 axes"), (strange, "variant"), (talkative, "2000 bytes")]
+    {
+        let said = refused(&with_header(&header, &[])).to_string();
+        assert!(said.contains(words) && said.len() < 1000, "{said}");
+    }
+}
+
+/// An adapter of rank 1 for the head, as PEFT saves it: with the head that it was trained on.
+fn head_adapter(base: &[u8]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["lm_head"]});
+    fs::write(dir.path().join("adapter_config.json"), settings.to_string()).unwrap();
+    let ones = |n: usize| (0..n).flat_map(|_| 1.0_f32.to_le_bytes()).collect::<Vec<u8>>();
+    let named = |end: &str| format!("base_model.model.lm_head.{end}.weight");
+    let tensors = Tensors::from([
+        (named("lora_A"), (Dtype::F32, vec![1, 8], ones(8))),
+        (named("lora_B"), (Dtype::F32, vec![10, 1], ones(10))),
+        (named("base_layer"), (Dtype::F32, vec![10, 8], base.to_vec())),
+    ]);
+    fs::write(dir.path().join("adapter_model.safetensors"), file(&tensors)).unwrap();
+    dir
+}
+
+#[test]
+fn an_adapter_of_the_head_brings_the_head_it_was_trained_on() {
+    let tensors = tensors(&config());
+    let mut head = tensors[layout::LM_HEAD].2.clone();
+    let own = head_adapter(&head);
+    let adapted = opened(&config(), &tensors).with_adapter(own.path(), &config()).unwrap();
+    assert_eq!(adapted.adapted(), [layout::LM_HEAD]);
+    let plain = opened(&config(), &tensors).into_weights();
+    let added: Vec<f32> = values(&plain, layout::LM_HEAD, (10, 8)).iter().map(|number| number + 1.0).collect();
+    assert_eq!(values(&adapted.into_weights(), layout::LM_HEAD, (10, 8)), added);
+    head[4..8].copy_from_slice(&2.0_f32.to_le_bytes());
+    let other = head_adapter(&head);
+    let error = opened(&config(), &tensors).with_adapter(other.path(), &config()).unwrap_err();
+    assert!(error.to_string().contains("lm_head.base_layer.weight has other numbers"), "{error}");
+}
+
+#[test]
 fn weights_that_cannot_be_read_are_an_error() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("model.safetensors")).unwrap();

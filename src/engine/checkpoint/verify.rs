@@ -3,7 +3,6 @@
 //! Reads every byte, some of them twice. **Architecture Invariant:** only what was compared with something is called right.
 
 use std::{
-    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -13,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{layout, pickle, safetensors_file, shards, writer};
 use crate::engine::{
     config::ModelConfig,
+    regular_file,
     weights::{self, Weights, WeightsError},
 };
 
@@ -31,7 +31,7 @@ pub struct Verified {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// A file cannot be read to its end.
-    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: {}", .path.display(), regular_file::hint(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -156,7 +156,7 @@ fn compare(name: &str, what: &'static str, found: &str, expected: &str) -> Resul
 /// SHA-256 of a file from byte `begin` on, in hexadecimal.
 fn digest(path: &Path, begin: u64) -> Result<String, VerifyError> {
     let unreadable = |source| VerifyError::Unreadable { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(unreadable)?;
+    let (mut file, _) = regular_file::open(path).map_err(unreadable)?;
     io::Seek::seek(&mut file, io::SeekFrom::Start(begin)).map_err(unreadable)?;
     let (mut hash, mut bytes) = (Sha256::new(), vec![0; READ_AT_ONCE]);
     loop {

@@ -31,6 +31,23 @@ impl Fields {
         }
     }
 
+    /// Ids of a vocabulary of `vocab_size`: one, or a list; -1 stands for none.
+    pub(super) fn token_ids(&self, field: &'static str, vocab_size: usize) -> Result<Vec<u32>, ConfigError> {
+        let Some(value) = self.value(field) else { return Ok(Vec::new()) };
+        let ids = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let mut found = Vec::new();
+        for id in ids.iter().filter(|id| id.as_i64() != Some(-1)) {
+            if !(id.is_i64() || id.is_u64()) {
+                return Err(wrong_type(field, value, "an integer, or a list of integers"));
+            }
+            match id.as_u64() {
+                Some(id) if id < vocab_size as u64 => found.push(id as u32),
+                _ => return Err(out_of_range(field, value, 0, vocab_size - 1)),
+            }
+        }
+        Ok(found)
+    }
+
     pub(super) fn real(&self, field: &'static str, min: f64, max: f64) -> Result<Option<f64>, ConfigError> {
         let Some(value) = self.value(field) else { return Ok(None) };
         let number = value.as_f64().ok_or_else(|| wrong_type(field, value, "a number"))?;

@@ -99,7 +99,8 @@ fn a_size_out_of_bounds_is_named_with_value_and_bounds() {
         ("rms_norm_eps", json!(-1e-6)),
         ("rope_theta", json!(0)),
         ("eos_token_id", json!(100_534)),
-        ("pad_token_id", json!(-1)),
+        ("eos_token_id", json!([3, 100_534])),
+        ("pad_token_id", json!(-2)),
     ] {
         let error = with(&json!({field: value})).unwrap_err();
         assert!(matches!(&error, ConfigError::OutOfRange { field: found, .. } if *found == field), "{error}");
@@ -116,7 +117,8 @@ fn a_value_of_another_kind_is_named() {
         ("tie_word_embeddings", json!(1)),
         ("architectures", json!("XverseForCausalLM")),
         ("model_type", json!(["xverse"])),
-        ("eos_token_id", json!([3, 4])),
+        ("eos_token_id", json!([3, "4"])),
+        ("pad_token_id", json!("1")),
         ("rope_parameters", json!(1)),
     ] {
         let error = with(&json!({field: value})).unwrap_err();
@@ -143,10 +145,64 @@ fn scaled_positions_are_refused_with_a_hint() {
         json!({"rope_scaling": {"type": "never heard of"}}),
         json!({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10_000.0}}),
         json!({"rope_parameters": {"rope_theta": 10_000.0, "partial_rotary_factor": 0.5}}),
+        json!({"rope_parameters": {"rope_type": "dynamic", "type": "linear", "factor": 2.0}}),
+        json!({"rope_parameters": {"rope_type": "default", "mrope_section": [16, 24, 24]}}),
+        json!({"rope_scaling": {"factor": 2.0}}),
+        json!({"rope_scaling": {"type": "dynamic", "factor": 2.0, "alpha": 1000.0}}),
+        json!({"rope_scaling": {"type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 4096}}),
     ] {
         let error = with(&changes).unwrap_err();
         assert!(matches!(error, ConfigError::RopeScaling { .. }), "{error}");
         assert!(error.to_string().contains("\nhint: "), "{error}");
+    }
+}
+
+#[test]
+fn plain_positions_are_taken_as_older_and_newer_tools_write_them() {
+    for changes in [
+        json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}}),
+        json!({"rope_scaling": {"type": "default"}}),
+        json!({"rope_scaling": {"type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 8192}}),
+        json!({"rope_parameters": {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic", "rope_theta": 10_000.0}}),
+        json!({"rope_parameters": {"type": "default", "rope_type": "default", "rope_theta": 10_000.0}}),
+        json!({"rope_parameters": {"rope_theta": 10_000.0, "partial_rotary_factor": 1.0}}),
+        json!({"rope_parameters": {"rope_theta": 10_000.0}}),
+    ] {
+        let config = with(&changes).unwrap_or_else(|error| panic!("{changes}: {error}"));
+        assert_eq!(config.rope_theta, 10_000.0, "{changes}");
+    }
+}
+
+#[test]
+fn several_end_ids_are_taken_and_minus_one_is_none() {
+    let ends = |value: Value| {
+        let config = with(&json!({"eos_token_id": value})).unwrap();
+        (config.eos_token_id, config.other_end_ids)
+    };
+    assert_eq!(ends(json!(7)), (7, Vec::new()));
+    assert_eq!(ends(json!([3, 1])), (3, vec![1]));
+    assert_eq!(ends(json!([])), (3, Vec::new()));
+    let padless = with(&json!({"pad_token_id": -1})).unwrap();
+    assert_eq!(padless.pad_token_id, 1);
+}
+
+#[test]
+fn a_mark_before_the_text_is_no_part_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.json"), format!("\u{feff}{}", xverse())).unwrap();
+    assert_eq!(ModelConfig::read(dir.path()).unwrap().num_hidden_layers, 40);
+}
+
+#[test]
+fn a_git_lfs_pointer_and_a_web_page_are_named_with_what_fetches_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for (content, words) in [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", ["Git LFS pointer", "`git lfs pull`"]),
+        ("<!DOCTYPE html>\n<html>", ["web page", "download the file itself"]),
+    ] {
+        fs::write(dir.path().join("config.json"), content).unwrap();
+        let said = ModelConfig::read(dir.path()).unwrap_err().to_string();
+        assert!(words.iter().all(|word| said.contains(word)) && said.matches("hint: ").count() == 1, "{said}");
     }
 }
 

@@ -122,3 +122,25 @@ fn a_number_type_is_that_of_embeddings_and_norms_too() {
         assert_eq!(info.format, Format::Dense(NumberType::F16), "{name}");
     }
 }
+
+#[test]
+fn rows_without_a_token_are_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (padded, path) = (dir.path().join("padded"), dir.path().join("written"));
+    fs::create_dir(&padded).unwrap();
+    for name in ["config.json", "model.safetensors", "generation_config.json"] {
+        fs::copy(shipped().join(name), padded.join(name)).unwrap();
+    }
+    let mut tokenizer: Value = serde_json::from_slice(&ChatTokenizer::read_json(&shipped()).unwrap()).unwrap();
+    tokenizer["model"]["vocab"].as_object_mut().unwrap().retain(|_, id| id.as_u64() < Some(2047));
+    let vocab = tokenizer["model"]["vocab"].as_object().unwrap().clone();
+    let is_left = |merge: &Value| vocab.contains_key(&merge.as_str().unwrap().replace(' ', ""));
+    tokenizer["model"]["merges"].as_array_mut().unwrap().retain(is_left);
+    fs::write(padded.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let options = options(path.clone(), None, Quantize::Eight);
+    convert(&ConvertOptions { model_path: padded.clone(), tokenizer_path: padded, ..options }).unwrap();
+    let (config, written) = opened(&path);
+    assert_eq!(config.vocab_size, 2047);
+    assert_eq!(written.weights().info("lm_head.weight").unwrap().n_rows, 2047);
+    load::for_tokenizer(&config, &ChatTokenizer::open(&path).unwrap()).unwrap();
+}

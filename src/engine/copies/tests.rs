@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::engine::{
     backend::cpu::quantized::packing::Packing,
-    checkpoint,
+    checkpoint::{self, gguf, pickle},
     format::Format,
+    load,
     precision::Part,
     weights::{self, Weights},
 };
@@ -115,7 +116,76 @@ fn a_copy_belongs_to_its_configuration() {
     let model = model();
     let (config, checkpoint) = opened(model.path());
     let other = ModelConfig { num_attention_heads: config.num_attention_heads * 2, ..config.clone() };
-    assert_ne!(key(&checkpoint, &config, four()), key(&checkpoint, &other, four()));
+    let key = |config| key(&checkpoint, config, four()).unwrap();
+    assert_ne!(key(&config), key(&other));
+}
+
+#[test]
+fn a_model_of_the_same_names_sizes_and_times_is_another_one_and_a_moved_one_is_the_same() {
+    let (first, second, folder) = (model(), model(), tempfile::tempdir().unwrap());
+    let weights = |model: &Path| model.join("model.safetensors");
+    // Trained on from the first: the queries are a little different.
+    let bytes = fs::read(weights(first.path())).unwrap();
+    let (n_header, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let mut changed = bytes.clone();
+    for (_, info) in header.tensors().iter().filter(|(name, _)| name.ends_with("q_proj.weight")) {
+        let data = &mut changed[8 + n_header + info.data_offsets.0..8 + n_header + info.data_offsets.1];
+        data.chunks_exact_mut(2).for_each(|number| number[0] ^= 1);
+    }
+    fs::write(weights(second.path()), changed).unwrap();
+    let packed = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    for model in [&first, &second] {
+        fs::File::options().write(true).open(weights(model.path())).unwrap().set_modified(packed).unwrap();
+    }
+    let path_of = |model: &Path| {
+        let (config, checkpoint) = opened(model);
+        key(&checkpoint, &config, four()).unwrap()
+    };
+    let of_first = path_of(first.path());
+    assert_ne!(path_of(second.path()), of_first);
+    let _ = (kept(folder.path(), first.path()), kept(folder.path(), second.path()));
+    assert_eq!(files(folder.path()).len(), 2);
+    let moved = second.path().join("moved");
+    fs::rename(first.path(), &moved).unwrap();
+    assert_eq!(path_of(&moved), of_first);
+}
+
+#[test]
+fn the_numbers_count_in_files_of_every_format_and_of_adapters() {
+    let formats = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data/formats");
+    for (folder, file) in [
+        ("bin", "pytorch_model.bin"),
+        ("bin-sharded", "pytorch_model-00001-of-00002.bin"),
+        ("gguf", "model.gguf"),
+        ("gptq", "model.safetensors"),
+        ("lora", "adapter_model.safetensors"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(formats.join(folder)).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+            fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+        }
+        let is_adapter = folder == "lora";
+        let model = if is_adapter { formats.join("lora-base") } else { dir.path().to_owned() };
+        let sample = || {
+            let (_, config) = load::read_config(&model).unwrap();
+            let checkpoint = Checkpoint::open(&model, &config).unwrap();
+            let checkpoint =
+                if is_adapter { checkpoint.with_adapter(dir.path(), &config).unwrap() } else { checkpoint };
+            checkpoint.sample().unwrap()
+        };
+        let before = sample();
+        assert_eq!(sample(), before, "{folder}");
+        let path = dir.path().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        let begin = match path.extension().and_then(|extension| extension.to_str()).unwrap() {
+            "bin" => pickle::read_header(&path).unwrap().tensors[0].begin,
+            "gguf" => gguf::read_header(&path).unwrap().header.tensors[0].begin,
+            _ => 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()),
+        };
+        bytes[begin as usize] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_ne!(sample(), before, "{folder}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::chat::settings::Sampling;
 use crate::engine::{
     backend::{Row, RowOutput, SequenceId},
+    end_tokens::EndTokens,
     kv::{Pool, Table},
     request::{EngineEnd, GenerationRequest, LogprobsRequest, TokenLogprobs},
     sampling::Draw,
@@ -99,7 +100,7 @@ impl Sequence {
         &mut self,
         end: usize,
         output: RowOutput,
-        eos_token_id: u32,
+        end_tokens: &EndTokens,
         outcomes: &mut Vec<Outcome>,
     ) -> Option<EngineEnd> {
         let was_prefilling = self.is_prefilling();
@@ -115,7 +116,7 @@ impl Sequence {
         let Some(drawn) = output.drawn else {
             return (!self.is_prefilling()).then_some(EngineEnd::Length);
         };
-        if drawn.token == eos_token_id && !self.ignore_eos {
+        if end_tokens.contains(drawn.token) && !self.ignore_eos {
             outcomes.extend(drawn.logprobs.map(|logprobs| Outcome::EndToken(self.id, logprobs)));
             return Some(EngineEnd::EndOfText);
         }

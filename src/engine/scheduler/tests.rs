@@ -16,7 +16,7 @@ use crate::{
 const EOS: u32 = 3;
 
 fn scheduler(max_running: usize, prefill_chunk: usize, n_blocks: usize) -> Scheduler {
-    Scheduler::new(SchedulerLimits { max_running, prefill_chunk, eos_token_id: EOS }, n_blocks)
+    Scheduler::new(SchedulerLimits { max_running, prefill_chunk, end_tokens: EOS.into() }, n_blocks)
 }
 
 fn request(n_prompt: usize, max_new_tokens: u32) -> GenerationRequest {
@@ -83,13 +83,16 @@ fn nothing_is_kept_of_what_ended_without_numbers() {
 }
 
 #[test]
-fn the_end_token_ends_and_is_not_told() {
-    let mut scheduler = scheduler(1, 8, 8);
-    scheduler.submit(SequenceId(1), request(3, 10));
-    let (_, outcomes) = step(&mut scheduler, EOS);
-    assert!(outcomes.contains(&Outcome::Ended(SequenceId(1), EngineEnd::EndOfText)));
-    assert!(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Drawn(..))));
-    assert_eq!(scheduler.occupancy(), Occupancy { running: 0, waiting: 0, blocks_used: 0, blocks_cached: 0 });
+fn any_end_token_ends_and_is_not_told() {
+    for end in [EOS, 9] {
+        let end_tokens = EndTokens::from(EOS).and(&[9]);
+        let mut scheduler = Scheduler::new(SchedulerLimits { max_running: 1, prefill_chunk: 8, end_tokens }, 8);
+        scheduler.submit(SequenceId(1), request(3, 10));
+        let (_, outcomes) = step(&mut scheduler, end);
+        assert!(outcomes.contains(&Outcome::Ended(SequenceId(1), EngineEnd::EndOfText)));
+        assert!(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Drawn(..))));
+        assert_eq!(scheduler.occupancy(), Occupancy { running: 0, waiting: 0, blocks_used: 0, blocks_cached: 0 });
+    }
 }
 
 #[test]

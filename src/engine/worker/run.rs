@@ -13,6 +13,7 @@ use super::{Command, EngineOptions, PROGRESS_EVENTS, Shared, step_times::StepTim
 use crate::engine::{
     backend::{Backend, BackendError, Batch, RowOutput, SequenceId},
     detokenizer::Detokenizer,
+    end_tokens::EndTokens,
     request::{EngineEnd, EngineEvent, GenerationRequest, TokenLogprobs},
     sampling::SamplingError,
     scheduler::{Outcome, Scheduler, SchedulerLimits},
@@ -57,13 +58,13 @@ impl Thread {
     pub(super) fn new(
         backend: Box<dyn Backend>,
         tokenizer: Arc<ChatTokenizer>,
-        eos_token_id: u32,
+        end_tokens: EndTokens,
         options: EngineOptions,
         shared: Arc<Shared>,
     ) -> Self {
         let spec = backend.spec();
         let prefill_chunk = options.prefill_chunk.unwrap_or(spec.prefill_chunk);
-        let limits = SchedulerLimits { max_running: options.max_running, prefill_chunk, eos_token_id };
+        let limits = SchedulerLimits { max_running: options.max_running, prefill_chunk, end_tokens };
         let scheduler = Scheduler::new(limits, spec.n_blocks);
         let times = StepTimes::new(options.stall_floor);
         Self { backend, tokenizer, scheduler, live: HashMap::new(), options, shared, times, idle: true }

@@ -61,6 +61,7 @@ impl Folder {
             pad_token_id: 1,
             bos_token_id: 2,
             eos_token_id: 2,
+            other_end_ids: Vec::new(),
             tie_word_embeddings: false,
         };
         let outer = tempfile::tempdir().expect("a folder can be made");

@@ -68,6 +68,7 @@ fn builder(known: &Known, format: PromptFormat, context: usize, truncation: Opti
         pad_token_id: 1,
         bos_token_id: 2,
         eos_token_id: known.eos,
+        other_end_ids: Vec::new(),
         tie_word_embeddings: false,
     };
     PromptBuilder::new(Arc::clone(&known.tokenizer), &config, format)

@@ -31,6 +31,7 @@ fn config() -> ModelConfig {
         pad_token_id: 1,
         bos_token_id: 2,
         eos_token_id: 3,
+        other_end_ids: Vec::new(),
         tie_word_embeddings: false,
     }
 }
@@ -45,7 +46,7 @@ fn backend_of(config: &ModelConfig, precision: Precision, kv_type: KvType, threa
 }
 
 fn scheduler(max_running: usize, prefill_chunk: usize) -> Scheduler {
-    Scheduler::new(SchedulerLimits { max_running, prefill_chunk, eos_token_id: 3 }, N_BLOCKS)
+    Scheduler::new(SchedulerLimits { max_running, prefill_chunk, end_tokens: 3.into() }, N_BLOCKS)
 }
 
 /// A small generator, so that a failing seed says all that is needed to see it again.

@@ -66,7 +66,7 @@ fn request(index: usize, n_prompt: usize, max_new_tokens: u32, logprobs: bool) -
 
 /// Runs the scheduler on the backend, whose blocks are poisoned when they are given back.
 fn run(backend: &mut CudaBackend, events: &[Event], with_logprobs: Option<usize>) -> Outcomes {
-    let limits = SchedulerLimits { max_running: 6, prefill_chunk: 8, eos_token_id: EOS };
+    let limits = SchedulerLimits { max_running: 6, prefill_chunk: 8, end_tokens: EOS.into() };
     let mut scheduler = Scheduler::new(limits, N_BLOCKS);
     let mut found = Outcomes { answers: BTreeMap::new(), ended: 0, n_ahead: 0 };
     let (mut n_submitted, mut step) = (0, 0);
@@ -209,7 +209,7 @@ fn where_ties_leave_the_draw_to_the_host_the_step_ahead_is_computed_again() {
 fn a_failed_step_forgets_what_was_ahead() {
     let mut backend = backend(&config(), &*weights(), true);
     let expected = run(&mut backend, &[submit(0, 9, 10)], None).answers;
-    let limits = SchedulerLimits { max_running: 1, prefill_chunk: 8, eos_token_id: EOS };
+    let limits = SchedulerLimits { max_running: 1, prefill_chunk: 8, end_tokens: EOS.into() };
     let mut scheduler = Scheduler::new(limits, N_BLOCKS);
     scheduler.submit(SequenceId(0), request(0, 9, 10, false));
     for _ in 0..3 {

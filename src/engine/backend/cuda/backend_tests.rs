@@ -42,6 +42,7 @@ pub(super) fn config() -> ModelConfig {
         pad_token_id: 1,
         bos_token_id: 2,
         eos_token_id: 3,
+        other_end_ids: Vec::new(),
         tie_word_embeddings: false,
     }
 }

@@ -68,7 +68,7 @@ impl AdapterConfig {
     /// [`AdapterError`], with what was found, what was expected and a hint.
     pub fn read(dir: &Path) -> Result<Self, AdapterError> {
         let path = dir.join(FILE);
-        let json = small_file::read(&path, MAX_FILE_BYTES).map_err(|error| match error {
+        let json = small_file::read_json(&path, MAX_FILE_BYTES).map_err(|error| match error {
             SmallFileError::Missing => AdapterError::NoConfig { dir: dir.to_owned() },
             SmallFileError::TooLarge { found } => AdapterError::TooLarge { found, limit: MAX_FILE_BYTES },
             SmallFileError::Unreadable(source) => AdapterError::Unreadable { path, source },

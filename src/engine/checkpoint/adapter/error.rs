@@ -4,13 +4,13 @@
 
 use std::{io, path::PathBuf};
 
-use crate::engine::checkpoint::stored_type::StoredType;
+use crate::engine::{checkpoint::stored_type::StoredType, regular_file};
 
 /// Why an adapter was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
     /// A file cannot be opened or read.
-    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: {}", .path.display(), regular_file::hint(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -117,6 +117,14 @@ pub enum AdapterError {
         found: Vec<usize>,
         /// The shape that follows from the model and `adapter_config.json`.
         expected: Vec<usize>,
+    },
+    /// A matrix that was saved with the adapter and is not the model's.
+    #[error(
+        "the adapter's {tensor} has other numbers than the model, expected those it was trained on\nhint: the adapter is for another model, or this matrix was trained itself; merge the adapter with PEFT's merge_and_unload() and save the whole model"
+    )]
+    OtherBase {
+        /// The tensor.
+        tensor: String,
     },
     /// A tensor of another number type.
     #[error(

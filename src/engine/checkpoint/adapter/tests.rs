@@ -198,6 +198,27 @@ fn tensors_that_are_missing_or_left_over_are_named() {
 }
 
 #[test]
+fn the_models_own_matrix_may_be_saved_beside_what_is_added_to_it() {
+    let (shape, config) = (projections()[0].1, AdapterConfig::read(&data("lora")).unwrap());
+    let with_base = |module: &str, sizes: [usize; 2]| {
+        let mut header = header("lora");
+        let mut base = header.tensors[0].clone();
+        base.name = format!("{PREFIX}{module}{BASE}");
+        base.shape = sizes.to_vec();
+        header.tensors.push(base);
+        Adapter::check(&config, header, &projections())
+    };
+    let (name, (n_out, n_in)) =
+        projections().into_iter().find(|(name, _)| name.contains("0.self_attn.q_proj")).unwrap();
+    let module = name.strip_suffix(".weight").unwrap();
+    assert_eq!(with_base(module, [n_out, n_in]).unwrap().bases.keys().collect::<Vec<_>>(), [&name]);
+    let error = with_base(module, [n_out + 1, n_in]).unwrap_err();
+    assert!(matches!(error, AdapterError::Shape { tensor, .. } if tensor.ends_with("q_proj.base_layer.weight")));
+    let error = with_base("model.layers.0.self_attn.none", [shape.0, shape.1]).unwrap_err();
+    assert!(matches!(error, AdapterError::UnknownTensor { .. }), "{error}");
+}
+
+#[test]
 fn numbers_that_are_not_finite_are_refused_when_they_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("adapter_model.safetensors");

@@ -4,11 +4,13 @@
 
 use std::{io, path::PathBuf};
 
+use crate::engine::regular_file;
+
 /// Why a GGUF file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum GgufError {
     /// The file cannot be opened or read.
-    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: {}", .path.display(), regular_file::hint(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -16,9 +18,7 @@ pub enum GgufError {
         source: io::Error,
     },
     /// Something else.
-    #[error(
-        "{file} begins with {found:02x?}, expected \"GGUF\"\nhint: this is not a GGUF file, or it is damaged; a file of a few hundred bytes is a Git LFS pointer, fetch what it points to"
-    )]
+    #[error("{file} begins with {found:02x?}, expected \"GGUF\"\nhint: this is not a GGUF file, or it is damaged")]
     Magic {
         /// The file.
         file: String,

@@ -169,7 +169,7 @@ fn unsupported(file: &'static str, field: &'static str, found: &str, expected: &
 
 /// The content of a file, `None` where there is none.
 fn read_file(path: &Path, file: &'static str) -> Result<Option<Vec<u8>>, GptqError> {
-    match small_file::read(path, MAX_FILE_BYTES) {
+    match small_file::read_json(path, MAX_FILE_BYTES) {
         Ok(json) => Ok(Some(json)),
         Err(SmallFileError::Missing) => Ok(None),
         Err(SmallFileError::TooLarge { found }) => Err(GptqError::TooLarge { file, found, limit: MAX_FILE_BYTES }),

@@ -4,13 +4,13 @@
 
 use std::{io, path::PathBuf};
 
-use crate::engine::checkpoint::stored_type::StoredType;
+use crate::engine::{checkpoint::stored_type::StoredType, regular_file};
 
 /// Why a GPTQ checkpoint was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum GptqError {
     /// A configuration cannot be read.
-    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: {}", .path.display(), regular_file::hint(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,

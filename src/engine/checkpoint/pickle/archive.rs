@@ -16,6 +16,7 @@ use zip::{
 };
 
 use super::error::PickleError;
+use crate::engine::regular_file;
 
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
 const MAX_RECORDS: u64 = 1 << 16;
@@ -57,8 +58,7 @@ pub(super) struct Record {
 pub(super) fn open(path: &Path) -> Result<Archive, PickleError> {
     let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let unreadable = |source| PickleError::Unreadable { path: path.to_owned(), source };
-    let mut reader = File::open(path).map_err(unreadable)?;
-    let n_bytes = reader.metadata().map_err(unreadable)?.len();
+    let (mut reader, n_bytes) = regular_file::open_weights(path).map_err(unreadable)?;
     let mut first = Vec::with_capacity(FIRST.len());
     reader.by_ref().take(FIRST.len() as u64).read_to_end(&mut first).map_err(unreadable)?;
     match first.as_slice() {

@@ -4,11 +4,13 @@
 
 use std::{io, path::PathBuf};
 
+use crate::engine::regular_file;
+
 /// Why a `.bin` file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PickleError {
     /// The file cannot be opened or read.
-    #[error("{} cannot be read: {source}\nhint: it must be a file that this program may read", .path.display())]
+    #[error("{} cannot be read: {source}\nhint: {}", .path.display(), regular_file::hint(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -25,7 +27,7 @@ pub enum PickleError {
     },
     /// Something else.
     #[error(
-        "{file} begins with {found:02x?}, expected a zip archive as PyTorch writes it\nhint: this is not a .bin checkpoint, or it is damaged; a file of a few hundred bytes is a Git LFS pointer, fetch what it points to"
+        "{file} begins with {found:02x?}, expected a zip archive as PyTorch writes it\nhint: this is not a .bin checkpoint, or it is damaged"
     )]
     NotAnArchive {
         /// The file.
