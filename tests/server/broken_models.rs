@@ -304,7 +304,7 @@ fn a_scale_that_is_no_number_is_the_checkpoints_fault_and_not_the_devices() {
     fs::write(model.join(WEIGHTS), bytes).unwrap();
     fs::write(program.path("ids.json"), "[[4, 5]]").unwrap();
     let ended = program.run(&["logits", "--model_path=model", "--ids=ids.json", "--output=logits", "--device=cpu"]);
-    ended.assert(78, &["scale", "not finite"]);
+    ended.assert(78, &["scale of group 0", "NaN", "expected a finite number"]);
 }
 
 #[test]
