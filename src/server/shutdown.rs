@@ -67,6 +67,8 @@ pub async fn until_told(
             return Err(Failure::Device(format!("{why}; expected an engine that goes on\nhint: start the program again")));
         }
     }
+    // Whoever reads the line finds it true.
+    server.draining.cancel();
     println!("ending; running answers have {} s", server.limits.drain.as_secs());
     tokio::select! {
         () = drain(server) => closed.cancel(),
