@@ -134,6 +134,9 @@ def test_n_answers_stream_side_by_side(client):
 def test_a_seed_repeats_an_answer_and_another_does_not(client):
     seven, again, eight = (text_of(client, SEA, **HOT, seed=seed, max_tokens=60) for seed in (7, 7, 8))
     assert seven == again != eight
+    # As OpenAI has them, of 64 bits and with a sign.
+    least, below = (text_of(client, SEA, **HOT, seed=seed, max_tokens=60) for seed in (-(2**63), -1))
+    assert least != below
 
 
 def test_answers_without_a_seed_differ(client):
