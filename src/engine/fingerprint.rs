@@ -1,8 +1,8 @@
 //! A checkpoint's fingerprint, by which an answer says which weights made it.
 //!
-//! SHA-256 over the configuration, the tokenizer and, of each file with weights, its name, size and header. Not over the
-//! numbers: of a large model they are tens of gigabytes, and a file of another training has the same size only by intent.
-//! Knows no folders: the same checkpoint elsewhere is the same.
+//! SHA-256 over the configuration, the tokenizer, of each file with weights its name, size and header, and a sample of the
+//! numbers: all of them are tens of gigabytes, and without any two trainings of one model look alike. Knows no folders: the
+//! same checkpoint elsewhere is the same.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ use super::checkpoint::CheckpointFile;
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Of the contents of `config.json` and `tokenizer.json`, and the files with weights in their order.
+    /// Of the contents of `config.json` and `tokenizer.json`, the files with weights in their order, and a sample of their numbers.
     #[must_use]
-    pub fn of(config: &[u8], tokenizer: &[u8], files: &[CheckpointFile]) -> Self {
+    pub fn of(config: &[u8], tokenizer: &[u8], files: &[CheckpointFile], sample: [u8; 32]) -> Self {
         let mut hash = Sha256::new();
         add(&mut hash, config);
         add(&mut hash, tokenizer);
@@ -26,6 +26,7 @@ impl Fingerprint {
             hash.update(file.n_bytes.to_le_bytes());
             hash.update(file.header_digest);
         }
+        hash.update(sample);
         Self(hash.finalize().into())
     }
 
@@ -77,9 +78,10 @@ mod tests {
     #[test]
     fn every_part_counts_and_so_does_where_it_ends() {
         let of = |config: &str, tokenizer: &str, files: &[CheckpointFile]| {
-            Fingerprint::of(config.as_bytes(), tokenizer.as_bytes(), files)
+            Fingerprint::of(config.as_bytes(), tokenizer.as_bytes(), files, [0; 32])
         };
         let all = [
+            Fingerprint::of(b"c", b"t", &[file("a", 1, b"h")], [1; 32]),
             of("c", "t", &[file("a", 1, b"h")]),
             of("ct", "", &[file("a", 1, b"h")]),
             of("c", "u", &[file("a", 1, b"h")]),
@@ -92,14 +94,14 @@ mod tests {
         for (at, one) in all.iter().enumerate() {
             assert!(all.iter().skip(at + 1).all(|other| other != one), "{at}");
         }
-        assert_eq!(all[0], of("c", "t", &[file("a", 1, b"h")]));
+        assert_eq!(all[1], of("c", "t", &[file("a", 1, b"h")]));
     }
 
     #[test]
     fn it_is_shown_in_hexadecimal_and_kept_as_bytes() {
         let shown = Fingerprint::from_bytes([0x0a; 32]).to_string();
         assert_eq!(shown, "0a".repeat(32));
-        let fingerprint = Fingerprint::of(b"", b"", &[]);
+        let fingerprint = Fingerprint::of(b"", b"", &[], [0; 32]);
         assert_eq!(Fingerprint::from_bytes(*fingerprint.as_bytes()), fingerprint);
     }
 }

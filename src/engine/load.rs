@@ -234,7 +234,11 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         checkpoint = checkpoint.with_adapter(dir, &stored)?;
     }
     let checkpoint = checkpoint.with_vocabulary(config.vocab_size);
-    let fingerprint = Fingerprint::of(&config_json, &tokenizer_json, checkpoint.files());
+    let sample = checkpoint.sample().map_err(|source| {
+        let path = options.model_path.clone();
+        CheckpointError::Unreadable { path, source }
+    })?;
+    let fingerprint = Fingerprint::of(&config_json, &tokenizer_json, checkpoint.files(), sample);
     drop(tokenizer_json);
     warn(options, &checkpoint, (&stored, &config));
     let n_parameters = checkpoint.n_parameters();
@@ -548,7 +552,8 @@ mod tests {
             let config_json = ModelConfig::read_json(folder).unwrap();
             let config = ModelConfig::from_json(&config_json).unwrap();
             let checkpoint = Checkpoint::open(folder, &config).unwrap();
-            Fingerprint::of(&config_json, &ChatTokenizer::read_json(folder).unwrap(), checkpoint.files())
+            let tokenizer_json = ChatTokenizer::read_json(folder).unwrap();
+            Fingerprint::of(&config_json, &tokenizer_json, checkpoint.files(), checkpoint.sample().unwrap())
         };
         let original = fingerprint(&shipped);
         assert_eq!(fingerprint(copy.path()), original);
@@ -559,7 +564,14 @@ mod tests {
             assert_ne!(fingerprint(copy.path()), original, "{name}");
             std::fs::write(&path, text).unwrap();
         }
-        std::fs::rename(copy.path().join("model.safetensors"), copy.path().join("one.safetensors")).unwrap();
+        let path = copy.path().join("model.safetensors");
+        let weights = std::fs::read(&path).unwrap();
+        let mut trained = weights.clone();
+        *trained.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, trained).unwrap();
+        assert_ne!(fingerprint(copy.path()), original, "another training");
+        std::fs::write(&path, weights).unwrap();
+        std::fs::rename(path, copy.path().join("one.safetensors")).unwrap();
         let index = copy.path().join("model.safetensors.index.json");
         std::fs::write(index, "{\"weight_map\": {\"lm_head.weight\": \"one.safetensors\"}}").unwrap();
         assert_ne!(fingerprint(copy.path()), original);

@@ -1,13 +1,15 @@
 //! The program as a process: how it ends when it is told to.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Lines, Read, Write},
     net::TcpStream,
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use xverse_chat::chat::{
     command::{SendCommand, Started},
     error::{ChatError, ErrorCode},
@@ -213,13 +215,60 @@ fn told_twice_it_waits_for_nothing() {
 #[test]
 fn told_to_end_while_the_model_loads_it_ends() {
     let program = Program::new();
-    let weights = program.model(json!({})).join("model.safetensors");
-    std::fs::remove_file(&weights).unwrap();
-    // Whoever opens it to read waits for somebody who writes.
-    assert!(Command::new("mkfifo").arg(&weights).status().unwrap().success());
-    let mut running = Running::start(program);
+    zeros(&program.model(shape()).join("model.safetensors"));
+    let command = program.command(&["--port=0", "--model_path=model", "--quantize=4"]);
+    let mut running = Running::run(command, program);
     assert_eq!(running.client(0).told("GET", "/readyz", "").0, 503);
     let told = Instant::now();
     running.tell_to_end();
     running.ends_within(told, Duration::from_secs(2));
+}
+
+const LAYERS: u64 = 20;
+const HIDDEN: u64 = 2048;
+const FFN: u64 = 5632;
+
+fn shape() -> Value {
+    json!({ "hidden_size": HIDDEN, "intermediate_size": FFN, "num_hidden_layers": LAYERS, "num_attention_heads": 16 })
+}
+
+/// Two gigabytes of weights, which take seconds to read and quantise, and no room on the disk.
+fn zeros(path: &Path) {
+    let of_layer = |layer: u64| {
+        let projections = [
+            ("self_attn.q_proj", [HIDDEN, HIDDEN]),
+            ("self_attn.k_proj", [HIDDEN, HIDDEN]),
+            ("self_attn.v_proj", [HIDDEN, HIDDEN]),
+            ("self_attn.o_proj", [HIDDEN, HIDDEN]),
+            ("mlp.gate_proj", [FFN, HIDDEN]),
+            ("mlp.up_proj", [FFN, HIDDEN]),
+            ("mlp.down_proj", [HIDDEN, FFN]),
+        ];
+        let projections =
+            projections.map(|(name, shape)| (format!("model.layers.{layer}.{name}.weight"), shape.to_vec()));
+        let norms = ["input_layernorm", "post_attention_layernorm"];
+        let norms = norms.map(|name| (format!("model.layers.{layer}.{name}.weight"), vec![HIDDEN]));
+        projections.into_iter().chain(norms)
+    };
+    let others = [
+        ("model.embed_tokens.weight", vec![2048, HIDDEN]),
+        ("model.norm.weight", vec![HIDDEN]),
+        ("lm_head.weight", vec![2048, HIDDEN]),
+    ];
+    let others = others.map(|(name, shape)| (name.to_owned(), shape));
+    let mut end = 0;
+    let tensors: serde_json::Map<String, Value> = (0..LAYERS)
+        .flat_map(of_layer)
+        .chain(others)
+        .map(|(name, shape)| {
+            let begin = end;
+            end += 2 * shape.iter().product::<u64>();
+            (name, json!({ "dtype": "BF16", "shape": shape, "data_offsets": [begin, end] }))
+        })
+        .collect();
+    let header = Value::from(tensors).to_string();
+    let n_header = header.len() as u64;
+    let mut file = File::create(path).unwrap();
+    file.write_all(&[&n_header.to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    file.set_len(8 + n_header + end).unwrap();
 }
