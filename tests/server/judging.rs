@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    process::TIME,
+    process::{TIME, ended, signal},
     program::{Ended, Program},
 };
 
@@ -64,7 +64,7 @@ fn what_is_in_the_way_of_a_run_or_a_report_stays_as_it_is() {
 #[test]
 fn told_to_end_it_leaves_nothing_half_written() {
     let program = program(&TEXT.repeat(2_000));
-    for (signal, status) in [("INT", 130), ("TERM", 143)] {
+    for (name, status) in [("INT", 130), ("TERM", 143)] {
         let mut command = program.command(&[JUDGE.as_slice(), &["--save=run"]].concat());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let deadline = Instant::now() + TIME;
@@ -72,16 +72,8 @@ fn told_to_end_it_leaves_nothing_half_written() {
             assert!(child.try_wait().unwrap().is_none() && Instant::now() < deadline, "it keeps nothing");
             std::thread::yield_now();
         }
-        let told = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", child.id())).status().unwrap();
-        assert!(told.success());
-        let ended = loop {
-            if let Some(ended) = child.try_wait().unwrap() {
-                break ended;
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::yield_now();
-        };
-        assert_eq!(ended.code(), Some(status));
-        assert!(!program.path("run.partial").exists() && !program.path("run").exists(), "{signal}");
+        signal(&child, name);
+        assert_eq!(ended(&mut child), Some(status));
+        assert!(!program.path("run.partial").exists() && !program.path("run").exists(), "{name}");
     }
 }

@@ -90,25 +90,35 @@ impl Running {
     }
 
     pub fn tell_to_end(&self) {
-        let status = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.child.id())).status().unwrap();
-        assert!(status.success());
+        signal(&self.child, "TERM");
     }
 
     pub fn status(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + TIME;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::yield_now();
-        }
+        ended(&mut self.child)
     }
 
     /// Asserts that it ends in order, and how long after `told`.
     fn ends_within(&mut self, told: Instant, time: Duration) {
         assert_eq!(self.status(), Some(0));
         assert!(told.elapsed() < time, "it ended after {:?}, {time:?} expected", told.elapsed());
+    }
+}
+
+/// Sends a signal, such as `INT`.
+pub fn signal(child: &Child, name: &str) {
+    let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", child.id())).status().unwrap();
+    assert!(status.success());
+}
+
+/// Waits until it has ended.
+pub fn ended(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + TIME;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::yield_now();
     }
 }
 

@@ -18,7 +18,7 @@ use xverse_chat::{
 };
 
 use crate::{
-    process::{LONG, TIME},
+    process::{LONG, TIME, ended, signal},
     program::{Ended, Program},
 };
 
@@ -65,11 +65,6 @@ fn saved(program: &Program, name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(program.path(name)).unwrap()).unwrap()
 }
 
-fn interrupt(child: &Child) {
-    let status = Command::new("sh").arg("-c").arg(format!("kill -INT {}", child.id())).status().unwrap();
-    assert!(status.success());
-}
-
 /// What a process says, as it comes.
 struct Said {
     parts: Receiver<Vec<u8>>,
@@ -105,17 +100,6 @@ impl Said {
             self.so_far.extend(part);
         };
         self.so_far.drain(..at + text.len());
-    }
-}
-
-fn ended(child: &mut Child) -> Option<i32> {
-    let deadline = Instant::now() + TIME;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
-        }
-        assert!(Instant::now() < deadline, "it does not end");
-        thread::yield_now();
     }
 }
 
@@ -234,7 +218,7 @@ fn an_interrupt_stops_the_answer_and_keeps_what_was_said() {
     let (mut input, mut said) = (child.stdin.take().unwrap(), Said::by(child.stdout.take().unwrap()));
     writeln!(input, "{LONG}").unwrap();
     said.wait_for(&library(&[Turn::user(LONG)]).chars().take(8).collect::<String>());
-    interrupt(&child);
+    signal(&child, "INT");
     writeln!(input, "你好\n/save talk.json").unwrap();
     said.wait_for("\n");
     let deadline = Instant::now() + TIME;
@@ -243,7 +227,7 @@ fn an_interrupt_stops_the_answer_and_keeps_what_was_said() {
         thread::yield_now();
     }
     // Between answers it is the end.
-    interrupt(&child);
+    signal(&child, "INT");
     assert_eq!(ended(&mut child), Some(0));
     let talk = saved(&program, "talk.json");
     let text = |at: usize| talk["messages"][at]["text"].as_str().unwrap();
@@ -268,16 +252,43 @@ fn it_ends_quietly_where_nobody_reads_on() {
     assert_eq!(stderr, "");
 }
 
-/// The program in a terminal of this kind, and what is typed there.
-fn in_a_terminal(program: &Program, term: &str, more: &[&str]) -> (Child, ChildStdin, Said) {
-    // A shell that stays in between would take an interrupt for its own and end with 130.
-    let line = format!("exec '{}' {}", env!("CARGO_BIN_EXE_xverse-chat"), [CHAT.as_slice(), more].concat().join(" "));
-    // Gives the program a terminal, and passes on what is typed.
-    let mut terminal = Command::new("script");
-    terminal.args(["-qfec", &line, "/dev/null"]).current_dir(program.path("")).env("TERM", term);
-    let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let (keys, said) = (child.stdin.take().unwrap(), Said::by(child.stdout.take().unwrap()));
-    (child, keys, said)
+/// The program in a terminal.
+struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    said: Said,
+}
+
+impl Terminal {
+    /// One of this kind, once it waits for the first line.
+    fn of(program: &Program, term: &str, more: &[&str]) -> Self {
+        // A shell that stays in between would take an interrupt for its own and end with 130.
+        let flags = [CHAT.as_slice(), more].concat().join(" ");
+        let line = format!("exec '{}' {flags}", env!("CARGO_BIN_EXE_xverse-chat"));
+        // Gives the program a terminal, and passes on what is typed.
+        let mut terminal = Command::new("script");
+        terminal.args(["-qfec", &line, "/dev/null"]).current_dir(program.path("")).env("TERM", term);
+        let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (keys, mut said) = (child.stdin.take().unwrap(), Said::by(child.stdout.take().unwrap()));
+        said.wait_for("> ");
+        Self { child, keys, said }
+    }
+
+    /// Waits until this is said, and for the next line's mark.
+    fn says(&mut self, text: &str) {
+        self.said.wait_for(text);
+        self.said.wait_for("> ");
+    }
+
+    fn types(&mut self, text: &str) {
+        self.keys.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Ctrl-D at an empty line is its end.
+    fn ends(&mut self) {
+        self.types("\u{4}");
+        assert_eq!(ended(&mut self.child), Some(0));
+    }
 }
 
 #[test]
@@ -293,74 +304,59 @@ fn a_mark_of_byte_order_before_what_is_piped_in_changes_nothing() {
 #[test]
 fn what_is_typed_ahead_is_read_line_by_line() {
     let program = program(20);
-    let (mut child, mut keys, mut said) = in_a_terminal(&program, "xterm", &["--max_new_tokens=48"]);
-    let mut typed = |text: &str| keys.write_all(text.as_bytes()).unwrap();
-    said.wait_for("> ");
-    typed("/one\r/two\r/three\r");
+    let mut terminal = Terminal::of(&program, "xterm", &["--max_new_tokens=48"]);
+    terminal.types("/one\r/two\r/three\r");
     for name in ["one", "two", "three"] {
-        said.wait_for(&format!("there is no command /{name};"));
+        terminal.said.wait_for(&format!("there is no command /{name};"));
     }
-    said.wait_for("> ");
-    typed(&format!("{LONG}\r"));
-    said.wait_for(&library(&[Turn::user(LONG)]).chars().take(8).collect::<String>());
-    typed("/four\r/five\r/save talk.json\r");
-    said.wait_for("tokens/s, cut off");
+    terminal.said.wait_for("> ");
+    terminal.types(&format!("{LONG}\r"));
+    terminal.said.wait_for(&library(&[Turn::user(LONG)]).chars().take(8).collect::<String>());
+    terminal.types("/four\r/five\r/save talk.json\r");
+    terminal.said.wait_for("tokens/s, cut off");
     for told in ["there is no command /four;", "there is no command /five;", "saved to talk.json", "> "] {
-        said.wait_for(told);
+        terminal.said.wait_for(told);
     }
     assert_eq!(saved(&program, "talk.json")["messages"][0]["text"], LONG);
-    typed("\u{4}");
-    assert_eq!(ended(&mut child), Some(0));
+    terminal.ends();
 }
 
 #[test]
 fn a_terminal_that_obeys_nothing_is_told_nothing_but_text() {
     let program = program(0);
-    let (mut child, mut keys, mut said) = in_a_terminal(&program, "dumb", &[]);
-    let mut typed = |text: &str| keys.write_all(text.as_bytes()).unwrap();
-    said.wait_for("> ");
-    typed("你好\r");
-    said.wait_for("tokens/s, complete");
-    said.wait_for("> ");
-    typed("\u{4}");
-    assert_eq!(ended(&mut child), Some(0));
-    assert!(!said.all.contains(&0x1b), "{:?}", String::from_utf8_lossy(&said.all));
+    let mut terminal = Terminal::of(&program, "dumb", &[]);
+    terminal.types("你好\r");
+    terminal.says("tokens/s, complete");
+    terminal.ends();
+    let said = &terminal.said.all;
+    assert!(!said.contains(&0x1b), "{:?}", String::from_utf8_lossy(said));
 }
 
 #[test]
 fn in_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_ends() {
     let program = program(20);
-    let (mut child, mut keys, mut said) = in_a_terminal(&program, "xterm", &[]);
-    let mut typed = |text: &str| keys.write_all(text.as_bytes()).unwrap();
-    said.wait_for("> ");
-    typed("/nope\r");
-    said.wait_for("there is no command /nope;");
-    said.wait_for("> ");
-    typed("\u{3}");
-    said.wait_for("Ctrl-D ends the conversation");
-    said.wait_for("> ");
-    typed("thrown away\u{3}");
-    said.wait_for("> ");
-    typed(&format!("{LONG}\r"));
+    let mut terminal = Terminal::of(&program, "xterm", &[]);
+    terminal.types("/nope\r");
+    terminal.says("there is no command /nope;");
+    terminal.types("\u{3}");
+    terminal.says("Ctrl-D ends the conversation");
+    terminal.types("thrown away\u{3}");
+    terminal.said.wait_for("> ");
+    terminal.types(&format!("{LONG}\r"));
     let whole = library(&[Turn::user(LONG)]);
-    said.wait_for(&whole.chars().take(8).collect::<String>());
-    typed("\u{3}");
-    said.wait_for("tokens/s, stopped");
-    said.wait_for("> ");
-    typed("/save talk.json\r");
-    said.wait_for("saved to talk.json");
+    terminal.said.wait_for(&whole.chars().take(8).collect::<String>());
+    terminal.types("\u{3}");
+    terminal.says("tokens/s, stopped");
+    terminal.types("/save talk.json\r");
+    terminal.says("saved to talk.json");
     let talk = saved(&program, "talk.json");
     assert_eq!(talk["messages"][0]["text"], LONG);
     let stopped = talk["messages"][1]["text"].as_str().unwrap();
     assert!(whole.starts_with(stopped) && stopped.len() < whole.len(), "{stopped}");
-    said.wait_for("> ");
     // The line before.
-    typed("\u{1b}[A\r");
-    said.wait_for("saved to talk.json");
-    said.wait_for("> ");
-    typed("你好\r");
-    said.wait_for("tokens/s, complete");
-    said.wait_for("> ");
-    typed("\u{4}");
-    assert_eq!(ended(&mut child), Some(0));
+    terminal.types("\u{1b}[A\r");
+    terminal.says("saved to talk.json");
+    terminal.types("你好\r");
+    terminal.says("tokens/s, complete");
+    terminal.ends();
 }
